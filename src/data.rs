@@ -1,0 +1,3 @@
+//! Image sets: reading, splits, hashes, batches, patches as integer tensors.
+
+pub mod pictures;

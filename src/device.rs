@@ -1,0 +1,13 @@
+//! Where tensors live and where randomness comes from: the device, the CUDA library, threads, seeds.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+/// The random stream of one purpose at one step: a function of its arguments alone, so that a resumed run draws what
+/// an unbroken one draws, on every machine.
+#[must_use]
+pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
+    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(step.to_le_bytes()).chain_update(purpose).finalize();
+    ChaCha8Rng::from_seed(digest.into())
+}

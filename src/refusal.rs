@@ -1,0 +1,53 @@
+//! What the user got wrong, as opposed to what went wrong: a [`Refusal`] anywhere in an error's chain means exit
+//! code 2 (input, configuration, usage). Every other error is a fault while running, exit code 1.
+
+use std::fmt;
+
+/// An error that the user can mend: it names the thing, what was expected, what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// Build an [`anyhow::Error`] holding a [`Refusal`] from a format string.
+#[macro_export]
+macro_rules! refusal {
+    ($($part:tt)*) => { anyhow::Error::new($crate::refusal::Refusal(format!($($part)*))) };
+}
+
+/// Return early with a [`Refusal`] unless the condition holds.
+#[macro_export]
+macro_rules! require {
+    ($condition:expr, $($part:tt)*) => { if !$condition { return Err($crate::refusal!($($part)*)); } };
+}
+
+/// The step was finished and saved because the user asked to stop (Ctrl-C): exit code 130.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: the last step is saved, the same command goes on from there")]
+pub struct Interrupted;
+
+/// All problems of a configuration, each with the path of the key it is about (`em.step.eta`), collected so that
+/// a user sees them at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    /// Note a problem at `path` unless `holds`.
+    pub fn check(&mut self, holds: bool, path: impl Into<String>, message: impl Into<String>) {
+        if !holds {
+            self.0.push((path.into(), message.into()));
+        }
+    }
+
+    /// One [`Refusal`] listing every problem, or nothing to say.
+    ///
+    /// # Errors
+    /// When at least one problem was noted.
+    pub fn into_result(self, what: impl fmt::Display) -> anyhow::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = self.0.iter().map(|(path, message)| format!("\n  {path}: {message}")).collect();
+        let noun = if lines.len() == 1 { "problem" } else { "problems" };
+        Err(crate::refusal!("{what}: {} {noun}{}", lines.len(), lines.concat()))
+    }
+}
