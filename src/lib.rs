@@ -5,3 +5,6 @@
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
 pub mod device; // device choice, CUDA library, threads, seeds
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors
+pub mod structure; // region graphs and their validity; no parameters
+pub mod circuit; // circuits as tensors: upward and downward pass
+pub mod em; // expected counts to new parameters: steps, schedules, priors

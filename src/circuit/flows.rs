@@ -1,0 +1,95 @@
+//! The downward pass: flows, which are expected counts given the evidence.
+//!
+//! With the flow F_p of a region's parent (for a root: the weight of the example) and `Q = F_p / S_r`,
+//!
+//! ```text
+//! flow of edge (j, k):  F_p(j) W[j, k] M_r(k) / S_r(j)      counts_W += W * (Q^T M_r)      F_r = M_r * (Q W)
+//! ```
+//!
+//! Flows are theta * d log p / d theta; those of a region sum to the weight of the example. Where a message underflowed
+//! to 0 its flow is 0, not NaN.
+
+use tch::Tensor;
+
+use super::Circuit;
+use super::forward::Messages;
+use super::parameters::Parameters;
+use super::plan::{Block, BlockInput};
+
+/// Sufficient statistics of a circuit, added up over micro-batches: memory does not grow with the batch.
+#[derive(Debug)]
+pub struct Statistics {
+    /// For edges `Q^T M`, still without the factor W; for inputs the flows by row.
+    sums: Parameters,
+    /// Sum of the weights of the examples (a pair of example and tree counts as one).
+    pub weight: f64,
+}
+
+impl Statistics {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(circuit: &Circuit) -> Self {
+        Self { sums: Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device()), weight: 0.0 }
+    }
+
+    /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.
+    #[must_use]
+    pub fn into_counts(self, circuit: &Circuit) -> Parameters {
+        let mut counts = self.sums;
+        for (sums, tables) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
+            *sums *= tables;
+        }
+        for (inputs, pool) in counts.inputs.iter_mut().zip(&circuit.plan().input_pools) {
+            for segment in &pool.segments {
+                let _ = segment.of(inputs).narrow(1, segment.categories, 1).zero_();
+            }
+        }
+        counts
+    }
+}
+
+impl Circuit {
+    /// Add the flows of a batch with `weights` `[B, T]` to the statistics; returns the posterior of each soft input's
+    /// states `[B, V, K]` times the weight, where the circuit reads soft evidence.
+    pub fn flows(&self, messages: &Messages, weights: &Tensor, statistics: &mut Statistics) -> Option<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let plan = self.plan();
+        let weights = weights.to_kind(self.kind()).transpose(0, 1).unsqueeze(-1).contiguous();
+        statistics.weight += weights.sum(tch::Kind::Double).double_value(&[]);
+        let mut flows: Vec<Tensor> = Vec::with_capacity(plan.blocks.len());
+        let mut posterior = None;
+        for (block, message) in plan.blocks.iter().zip(&messages.blocks) {
+            let parent = match &block.parents {
+                Some((parent, rows)) => rows.of(&flows[*parent]),
+                None => weights.index_select(0, &block.trees),
+            };
+            let ratio = parent / message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
+            add_edges(block, &ratio, &message.regions, &mut statistics.sums.edges[block.pool]);
+            let mut flow = ratio.bmm(&block.tables.of(&self.parameters().edges[block.pool]));
+            let _ = flow.g_mul_(&message.regions);
+            match (&block.input, &message.rows) {
+                (Some(BlockInput::Discrete { pool, .. }), Some(rows)) => {
+                    let _ = statistics.sums.inputs[*pool].index_add_(0, &rows.view(-1), &flow.view([-1, block.states]));
+                }
+                (Some(BlockInput::Soft { variables }), _) => {
+                    let all = [plan.categories.size()[0], flow.size()[1], block.states];
+                    let out = posterior.get_or_insert_with(|| flow.new_zeros(all, (self.kind(), self.device())));
+                    variables.set(out, &flow);
+                }
+                _ => {}
+            }
+            flows.push(flow);
+        }
+        posterior.map(|p| p.transpose(0, 1))
+    }
+}
+
+/// `edges[tables] += ratio^T messages`, region by region.
+fn add_edges(block: &Block, ratio: &Tensor, messages: &Tensor, edges: &mut Tensor) {
+    let ratio = ratio.transpose(1, 2);
+    if let super::plan::Select::Range(start, len) = block.tables {
+        let _ = edges.narrow(0, start, len).baddbmm_(&ratio, messages);
+    } else {
+        block.tables.add(edges, &ratio.bmm(messages));
+    }
+}

@@ -1,0 +1,129 @@
+//! The upward pass: messages and log-likelihoods.
+//!
+//! For every block, deepest first, with row r of region r and all in linear space,
+//!
+//! ```text
+//! M_r = input_r * prod_c S_c,   M_r <- M_r / max M_r,   S_r = M_r W_r^T        [R, B, states], [R, B, parent states]
+//! ```
+//!
+//! and the logarithms of all divisors add up, in float64, to the log-likelihood of the tree.
+
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
+
+use super::Circuit;
+use super::evidence::{Evidence, Observed};
+use super::plan::{Block, BlockInput};
+
+/// A message is divided by its largest entry at the latest after so many factors (see [`super::FLOOR`]).
+const FACTORS: usize = 3;
+
+/// Messages of one block.
+#[derive(Debug)]
+pub struct BlockMessages {
+    /// M: `[R, B, states]`, largest entry 1.
+    pub regions: Tensor,
+    /// S: `[R, B, parent states]`.
+    pub sums: Tensor,
+    /// Row of the input pool that each region read: int64 `[R, B]`, for discrete inputs.
+    pub rows: Option<Tensor>,
+}
+
+/// What an upward pass leaves behind.
+#[derive(Debug)]
+pub struct Messages {
+    /// log p(evidence) in nats: float64 `[B, T]`.
+    pub log_likelihood: Tensor,
+    /// By block; empty where they were not kept.
+    pub blocks: Vec<BlockMessages>,
+}
+
+impl Circuit {
+    /// Evaluate all trees on a batch; `keep` holds on to the messages, which [`Circuit::flows`] needs.
+    ///
+    /// # Errors
+    /// When the evidence does not fit the graph.
+    pub fn forward(&self, evidence: &Evidence, keep: bool) -> Result<Messages> {
+        let _guard = tch::no_grad_guard();
+        let plan = self.plan();
+        let mut total = Tensor::zeros([plan.trees, evidence.examples], (Kind::Double, self.device()));
+        let mut blocks: Vec<Option<BlockMessages>> = plan.blocks.iter().map(|_| None).collect();
+        for (b, block) in plan.blocks.iter().enumerate().rev() {
+            let (mut regions, mut scale, rows) = self.input(block, evidence)?;
+            multiply_children(block, &blocks, &mut regions, &mut scale)?;
+            if !keep {
+                block.children.iter().for_each(|c| blocks[c.block] = None);
+            }
+            let sums = regions.bmm(&block.tables.of(&self.parameters().edges[block.pool]).transpose(1, 2));
+            if block.parents.is_none() {
+                scale += sums.squeeze_dim(-1).log();
+            }
+            let _ = total.index_add_(0, &block.trees, &scale.to_kind(Kind::Double));
+            let regions = if keep { regions } else { Tensor::new() };
+            blocks[b] = Some(BlockMessages { regions, sums, rows });
+        }
+        if let Some(silent) = evidence.silent(plan) {
+            let _ = total.masked_fill_(&silent, 0.0);
+        }
+        let blocks = if keep { blocks.into_iter().flatten().collect() } else { Vec::new() };
+        Ok(Messages { log_likelihood: total.transpose(0, 1), blocks })
+    }
+
+    /// Messages of a block's inputs `[R, B, K]` with largest entry 1, the logarithm of what they were divided by
+    /// `[R, B]`, and the rows read.
+    fn input(&self, block: &Block, evidence: &Evidence) -> Result<(Tensor, Tensor, Option<Tensor>)> {
+        let size = [block.regions.len() as i64, evidence.examples, block.states];
+        let options = (self.kind(), self.device());
+        match (&block.input, &evidence.input) {
+            (None, _) => Ok((Tensor::ones(size, options), Tensor::zeros(&size[..2], options), None)),
+            (Some(BlockInput::Discrete { pool, offsets, variables, .. }), Observed::Shared(values)) => {
+                Ok(self.look_up(*pool, variables.of(values) + offsets, size))
+            }
+            (Some(BlockInput::Discrete { pool, offsets, per_tree, .. }), Observed::PerTree(values)) => {
+                Ok(self.look_up(*pool, per_tree.of(values) + offsets, size))
+            }
+            (Some(BlockInput::Soft { variables }), Observed::Soft(values)) => {
+                let values = variables.of(values).to_kind(self.kind());
+                let found = values.size();
+                crate::require!(found == size, "the soft evidence has shape {found:?}, expected {size:?}");
+                let top = values.amax(-1, true);
+                Ok(((values - &top).exp_(), top.squeeze_dim(-1), None))
+            }
+            _ => Err(crate::refusal!("the circuit reads another kind of evidence than it is given")),
+        }
+    }
+
+    fn look_up(&self, pool: usize, rows: Tensor, size: [i64; 3]) -> (Tensor, Tensor, Option<Tensor>) {
+        let flat = rows.view(-1);
+        let (tables, scales) = self.scaled_inputs(pool);
+        (tables.index_select(0, &flat).view(size), scales.index_select(0, &flat).view(&size[..2]), Some(rows))
+    }
+}
+
+/// Divide by the largest state and return the logarithm of it `[R, B]`.
+fn rescale(regions: &mut Tensor) -> Tensor {
+    let top = regions.amax(-1, true);
+    let _ = regions.g_div_(&top.clamp_min(f64::from(f32::MIN_POSITIVE)));
+    top.squeeze_dim(-1).log_()
+}
+
+fn multiply_children(
+    block: &Block,
+    blocks: &[Option<BlockMessages>],
+    regions: &mut Tensor,
+    scale: &mut Tensor,
+) -> Result<()> {
+    for (step, children) in block.children.iter().enumerate() {
+        let messages = blocks[children.block].as_ref().context("a block was evaluated before its children")?;
+        let mut product = children.parents.of(regions);
+        let _ = product.g_mul_(&children.children.of(&messages.sums));
+        if matches!(children.parents, super::plan::Select::Rows(_)) {
+            children.parents.set(regions, &product);
+        }
+        if (step + 1) % FACTORS == 0 || step + 1 == block.children.len() {
+            let inner = &mut regions.narrow(0, 0, block.inner);
+            let _ = scale.narrow(0, 0, block.inner).g_add_(&rescale(inner));
+        }
+    }
+    Ok(())
+}

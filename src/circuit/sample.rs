@@ -1,0 +1,52 @@
+//! Ancestral sampling: states from the roots down, then values.
+
+use rand::{Rng, RngExt};
+use tch::{IndexOp, Kind, Tensor};
+
+use super::Circuit;
+use super::plan::BlockInput;
+
+impl Circuit {
+    /// Draw `count` examples from one tree: int64 `[count, V]`, the value of every discrete input and the state of
+    /// every region with a soft input.
+    #[must_use]
+    pub fn sample(&self, tree: usize, count: usize, rng: &mut impl Rng) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let plan = self.plan();
+        let out = Tensor::zeros([self.graph().variables() as i64, count as i64], (Kind::Int64, self.device()));
+        let mut states: Vec<Option<Tensor>> = self.graph().regions().iter().map(|_| None).collect();
+        for block in &plan.blocks {
+            let tables = block.tables.of(&self.parameters().edges[block.pool]);
+            for (row, &r) in block.regions.iter().enumerate().filter(|(_, r)| self.graph().trees()[**r] == tree) {
+                let above = self.graph().regions()[r].parent.and_then(|p| states[p].as_ref());
+                let table = tables.get(row as i64);
+                let rows = above.map_or_else(|| table.expand([count as i64, -1], false), |s| table.index_select(0, s));
+                let state = draw(&rows, rng);
+                if let Some(input) = self.graph().regions()[r].input {
+                    let value = match &block.input {
+                        Some(BlockInput::Discrete { pool, offsets, .. }) => {
+                            let start = offsets.int64_value(&[row as i64, 0]);
+                            let len = plan.categories.int64_value(&[input.variable as i64, 0]);
+                            let table = self.parameters().inputs[*pool].narrow(0, start, len).transpose(0, 1);
+                            draw(&table.index_select(0, &state), rng)
+                        }
+                        _ => state.shallow_clone(),
+                    };
+                    out.i(input.variable as i64).copy_(&value);
+                }
+                states[r] = Some(state);
+            }
+        }
+        out.transpose(0, 1)
+    }
+}
+
+/// One index per row of probabilities `[N, K]`, by inverting the cumulative sum: int64 `[N]`.
+fn draw(probabilities: &Tensor, rng: &mut impl Rng) -> Tensor {
+    let (n, k) = probabilities.size2().expect("probabilities are [N, K]");
+    let cumulative = probabilities.to_kind(Kind::Double).cumsum(1, Kind::Double);
+    let uniform: Vec<f64> = (0..n).map(|_| rng.random::<f64>()).collect();
+    let threshold = Tensor::from_slice(&uniform).to_device(probabilities.device()).unsqueeze(1);
+    let threshold = threshold * cumulative.narrow(1, k - 1, 1);
+    cumulative.le_tensor(&threshold).sum_dim_intlist(1, false, Kind::Int64).clamp_max(k - 1)
+}

@@ -1,0 +1,280 @@
+//! Expected counts to new parameters: one EM step, its schedules and priors. No epoch loop, no data.
+//!
+//! With expected counts C of a batch, a Dirichlet prior of strength a spread as q over a row, and step size eta:
+//!
+//! ```text
+//! average   theta <- (1 - eta) theta + eta normalise(C + a q)
+//! decayed   S <- (1 - eta) S + eta C N / |batch|,          theta = normalise(S + a q)
+//! anemone   theta <- normalise(h C / |batch| + (1 - h) TD theta + a q / N)      (Liu et al., arXiv 2505.19982)
+//! ```
+//!
+//! This is the one place that guarantees tables which are finite, normalised and nowhere below [`FLOOR`].
+
+pub mod schedule;
+pub mod top_down;
+pub mod logistic;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::circuit::flows::Statistics;
+use crate::circuit::parameters::Parameters;
+use crate::circuit::plan::Plan;
+use crate::circuit::{Circuit, FLOOR};
+use crate::refusal::Problems;
+use logistic::Logistics;
+use schedule::Schedule;
+
+/// How counts of a batch move the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Rule {
+    /// Average of old and new parameters.
+    Average,
+    /// Average of sufficient statistics, scaled to the whole data set (online EM).
+    Decayed,
+    /// Anemone: tables move by their share of the flow, with momentum.
+    Anemone {
+        /// Share of the new counts, about 0.4.
+        share: f64,
+        /// Momentum of the counts, with bias correction.
+        momentum: f64,
+    },
+}
+
+/// The family of the inputs' distributions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InputFamily {
+    /// A free table over the values.
+    #[default]
+    Categorical,
+    /// A logistic density integrated over unit intervals; the edges take the tails.
+    DiscretisedLogistic,
+}
+
+/// How a circuit is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmConfig {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Examples whose statistics make one step; 0 for all of them.
+    pub batch: usize,
+    /// How counts move the tables.
+    pub rule: Rule,
+    /// Step size over the training.
+    pub step: Schedule,
+    /// Pseudocount of every row of an edge table, shared out evenly.
+    pub pseudocount: f64,
+    /// Pseudocount of every input distribution, shared out as the marginal of the variable.
+    pub input_pseudocount: f64,
+}
+
+impl Default for EmConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 5,
+            batch: 4096,
+            rule: Rule::Decayed,
+            step: Schedule::Linear { from: 1.0, to: 0.1 },
+            pseudocount: 0.1,
+            input_pseudocount: 1.0,
+        }
+    }
+}
+
+impl EmConfig {
+    /// Note what is wrong with the values.
+    pub fn check(&self, path: &str, problems: &mut Problems) {
+        self.step.check(&format!("{path}.step"), problems);
+        for (name, value) in [("pseudocount", self.pseudocount), ("input_pseudocount", self.input_pseudocount)] {
+            let fine = value >= 0.0 && value.is_finite();
+            problems.check(fine, format!("{path}.{name}"), format!("expected a number of at least 0, found {value}"));
+        }
+        if let Rule::Anemone { share, momentum } = self.rule {
+            let (s, m) = (format!("{path}.rule.share"), format!("{path}.rule.momentum"));
+            problems.check(
+                share > 0.0 && share <= 1.0,
+                s,
+                format!("expected more than 0 and at most 1, found {share}"),
+            );
+            problems.check(
+                (0.0..1.0).contains(&momentum),
+                m,
+                format!("expected at least 0 and below 1, found {momentum}"),
+            );
+        }
+    }
+}
+
+/// Turns statistics into parameters, with what has to be remembered between steps.
+#[derive(Debug)]
+pub struct Learner {
+    rule: Rule,
+    pseudocount: f64,
+    /// Pseudocounts of the inputs by row `[rows, 1]`.
+    input_prior: Vec<Tensor>,
+    /// Examples in the whole data set.
+    examples: f64,
+    /// Decayed statistics, or momentum.
+    memory: Option<Parameters>,
+    steps: u32,
+    logistics: Option<Logistics>,
+}
+
+impl Learner {
+    /// A learner for a data set of `examples` examples. `marginals` holds, for every input pool, the distribution
+    /// `[rows, 1]` that each table's pseudocount follows.
+    #[must_use]
+    pub fn new(
+        config: &EmConfig,
+        family: InputFamily,
+        examples: f64,
+        circuit: &Circuit,
+        marginals: Vec<Tensor>,
+    ) -> Self {
+        let input_prior = marginals.into_iter().map(|m| m.to_kind(circuit.kind()) * config.input_pseudocount).collect();
+        let logistics = (family == InputFamily::DiscretisedLogistic).then(|| Logistics::from_moments(circuit));
+        Self {
+            rule: config.rule,
+            pseudocount: config.pseudocount,
+            input_prior,
+            examples,
+            memory: None,
+            steps: 0,
+            logistics,
+        }
+    }
+
+    /// One EM step of size `eta` in (0, 1] from the statistics of a batch.
+    pub fn step(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
+        let _guard = tch::no_grad_guard();
+        let weight = statistics.weight.max(f64::MIN_POSITIVE);
+        let counts = statistics.into_counts(circuit);
+        self.steps += 1;
+        match self.rule {
+            Rule::Average => {
+                let new = self.normalise(circuit, counts, 1.0);
+                circuit.update(|old, _| old.blend(1.0 - eta, &new, eta));
+            }
+            Rule::Decayed => {
+                let scale = self.examples / weight;
+                let memory = self.remember(counts, 1.0 - eta, eta * scale, scale);
+                let new = self.normalise(circuit, memory.copy(), 1.0);
+                self.memory = Some(memory);
+                circuit.update(|old, _| *old = new);
+            }
+            Rule::Anemone { share, momentum } => {
+                let memory = self.remember(counts, momentum, (1.0 - momentum) / weight, (1.0 - momentum) / weight);
+                let correction = 1.0 / (1.0 - momentum.powi(self.steps as i32));
+                let share = share * eta;
+                let mut mixed = top_down::joint(circuit, &memory, correction);
+                mixed.blend(1.0 - share, &memory, share * correction);
+                let new = self.normalise(circuit, mixed, 1.0 / self.examples);
+                self.memory = Some(memory);
+                circuit.update(|old, _| *old = new);
+            }
+        }
+        if let Some(logistics) = &mut self.logistics {
+            logistics.project(circuit);
+        }
+    }
+
+    fn remember(&mut self, counts: Parameters, keep: f64, add: f64, first: f64) -> Parameters {
+        match self.memory.take() {
+            Some(mut memory) => {
+                memory.blend(keep, &counts, add);
+                memory
+            }
+            None => {
+                let mut memory = counts.copy();
+                memory.blend(0.0, &counts, first);
+                memory
+            }
+        }
+    }
+
+    /// `normalise(counts + prior * scale)`; rows with neither counts nor prior keep their old values.
+    fn normalise(&self, circuit: &Circuit, mut counts: Parameters, scale: f64) -> Parameters {
+        let plan = circuit.plan();
+        for (edges, old) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
+            let states = edges.size()[2] as f64;
+            let _ = edges.g_add_scalar_(self.pseudocount * scale / states);
+            normalise_rows(edges, old, -1);
+        }
+        for (pool, shape) in plan.input_pools.iter().enumerate() {
+            let inputs = &mut counts.inputs[pool];
+            *inputs += &self.input_prior[pool] * scale;
+            let old = &circuit.parameters().inputs[pool];
+            for segment in &shape.segments {
+                normalise_rows(&mut segment.values(inputs), &segment.values(old), 1);
+                let _ = segment.of(inputs).narrow(1, segment.categories, 1).fill_(1.0);
+            }
+        }
+        counts
+    }
+
+    /// Tensors and numbers that a later [`Learner::restore`] needs to go on as if nothing had happened.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut named = vec![("learner.steps".to_owned(), Tensor::from(i64::from(self.steps)).view(1))];
+        named.extend(self.memory.iter().flat_map(|m| m.named("learner.memory")));
+        named.extend(self.logistics.iter().flat_map(Logistics::named));
+        named
+    }
+
+    /// Take up the state of [`Learner::state`].
+    ///
+    /// # Errors
+    /// When a tensor has another shape or is not finite.
+    pub fn restore(&mut self, circuit: &Circuit, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.steps = tensors.get("learner.steps").map_or(0, |t| t.int64_value(&[0])) as u32;
+        if tensors.contains_key("learner.memory.edges.0") {
+            let mut memory = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+            memory.restore("learner.memory", tensors)?;
+            self.memory = Some(memory);
+        }
+        self.logistics.as_mut().map_or(Ok(()), |l| l.restore(tensors))
+    }
+}
+
+/// Divide by the sum over `dim`, lift to [`FLOOR`], divide again; where the sum is 0 take `old`.
+fn normalise_rows(rows: &mut Tensor, old: &Tensor, dim: i64) {
+    let kind = rows.kind();
+    let total = rows.sum_dim_intlist(dim, true, kind);
+    let _ = rows.g_div_(&total).clamp_min_(FLOOR);
+    let lifted = rows.sum_dim_intlist(dim, true, kind);
+    let _ = rows.g_div_(&lifted);
+    let empty = total.le(0.0);
+    if bool::try_from(empty.any()).unwrap_or(true) {
+        rows.copy_(&old.where_self(&empty, rows));
+    }
+}
+
+/// The same distribution over values for every input: `[rows, 1]` a pool, even over the categories.
+#[must_use]
+pub fn uniform_marginals(plan: &Plan, circuit: &Circuit) -> Vec<Tensor> {
+    input_marginals(plan, circuit, |_, _, categories| {
+        Tensor::full([categories], 1.0 / categories as f64, (Kind::Double, circuit.device()))
+    })
+}
+
+/// Marginals by variable and tree, `of(variable, tree, categories) -> [categories]`, laid out as `[rows, 1]` a pool.
+#[must_use]
+pub fn input_marginals(plan: &Plan, circuit: &Circuit, of: impl Fn(usize, usize, i64) -> Tensor) -> Vec<Tensor> {
+    let pools = plan.input_pools.iter().map(|pool| {
+        let out = Tensor::zeros([pool.rows(), 1], (Kind::Double, circuit.device()));
+        for segment in &pool.segments {
+            for (t, (&variable, &tree)) in segment.variables.iter().zip(&segment.trees).enumerate() {
+                segment.values(&out).get(t as i64).squeeze_dim(-1).copy_(&of(variable, tree, segment.categories));
+            }
+        }
+        out
+    });
+    pools.collect()
+}

@@ -1,0 +1,153 @@
+//! Chow-Liu trees: the maximum spanning tree of pairwise mutual information (Chow and Liu, 1968).
+//!
+//! Values are binned to a few levels; with one-hot rows E_n of length V*B the joint counts of all pairs are one GEMM,
+//! `J = sum_n E_n E_n^T`, and
+//!
+//! ```text
+//! I(u; v) = sum_ab p(a, b) ln( p(a, b) / (p(a) p(b)) )      nats, with a pseudocount shared out over the cells
+//! ```
+
+use petgraph::algo::min_spanning_tree;
+use petgraph::data::Element;
+use petgraph::graph::UnGraph;
+use tch::{Kind, Tensor};
+
+/// A tree over variables: the parent of each, none for the root.
+pub type Parents = Vec<Option<usize>>;
+
+const CHUNK: i64 = 1024;
+
+/// Pairwise mutual information in nats, `[V, V]` float64 on the CPU, of binned values `[N, V]` in `0..bins`.
+///
+/// `pseudocount` is spread evenly over the `bins * bins` cells of every pair.
+#[must_use]
+pub fn mutual_information(binned: &Tensor, bins: i64, pseudocount: f64) -> Tensor {
+    let (n, v) = binned.size2().expect("binned values are [N, V]");
+    let mut joint = Tensor::zeros([v * bins, v * bins], (Kind::Float, binned.device()));
+    for start in (0..n).step_by(CHUNK as usize) {
+        let chunk = binned.narrow(0, start, CHUNK.min(n - start)).to_kind(Kind::Int64);
+        let hot = chunk.one_hot(bins).to_kind(Kind::Float).reshape([-1, v * bins]);
+        let _ = joint.addmm_(&hot.transpose(0, 1), &hot);
+    }
+    let cells = (bins * bins) as f64;
+    let joint = joint.to_kind(Kind::Double).view([v, bins, v, bins]).permute([0, 2, 1, 3]);
+    let p = (joint + pseudocount / cells) / (n as f64 + pseudocount);
+    let rows = p.sum_dim_intlist(3, true, Kind::Double);
+    let columns = p.sum_dim_intlist(2, true, Kind::Double);
+    let terms = &p * (&p / (rows * columns)).log();
+    terms
+        .nan_to_num(0.0, None, None)
+        .sum_dim_intlist([2, 3].as_slice(), false, Kind::Double)
+        .to_device(tch::Device::Cpu)
+}
+
+/// Map integers in `low..=high` to `0..bins` by equal width: `[N, V]` to `[N, V]` int64.
+#[must_use]
+pub fn bin(values: &Tensor, low: i64, high: i64, bins: i64) -> Tensor {
+    (values.to_kind(Kind::Int64) - low)
+        .g_mul_scalar(bins)
+        .divide_scalar_mode(high - low + 1, "floor")
+        .clamp(0, bins - 1)
+}
+
+/// The maximum spanning tree of a symmetric weight matrix `[V, V]`, rooted at its centre (least depth).
+///
+/// Ties are broken by the order of the variables, so the tree is a function of the matrix.
+#[must_use]
+pub fn maximum_spanning_tree(weights: &Tensor) -> Parents {
+    let v = weights.size()[0] as usize;
+    let flat: Vec<f64> = Vec::try_from(weights.contiguous().view(-1)).expect("a float64 matrix on the CPU");
+    let mut graph = UnGraph::<(), f64>::with_capacity(v, v * v / 2);
+    let nodes: Vec<_> = (0..v).map(|_| graph.add_node(())).collect();
+    for a in 0..v {
+        for b in a + 1..v {
+            graph.add_edge(nodes[a], nodes[b], -flat[a * v + b]);
+        }
+    }
+    let mut neighbours = vec![Vec::new(); v];
+    for element in min_spanning_tree(&graph) {
+        if let Element::Edge { source, target, .. } = element {
+            neighbours[source].push(target);
+            neighbours[target].push(source);
+        }
+    }
+    root_at(&neighbours, centre(&neighbours))
+}
+
+/// The Chow-Liu tree of binned values `[N, V]` in `0..bins`.
+#[must_use]
+pub fn chow_liu(binned: &Tensor, bins: i64, pseudocount: f64) -> Parents {
+    maximum_spanning_tree(&mutual_information(binned, bins, pseudocount))
+}
+
+/// The middle of the longest path of a tree.
+fn centre(neighbours: &[Vec<usize>]) -> usize {
+    let (end, _) = farthest(neighbours, 0);
+    let (other, parents) = farthest(neighbours, end);
+    let mut path = vec![other];
+    while let Some(parent) = parents[path[path.len() - 1]] {
+        path.push(parent);
+    }
+    path[path.len() / 2]
+}
+
+fn farthest(neighbours: &[Vec<usize>], start: usize) -> (usize, Parents) {
+    let parents = root_at(neighbours, start);
+    let depth = |mut node: usize| {
+        let mut depth = 0;
+        while let Some(parent) = parents[node] {
+            node = parent;
+            depth += 1;
+        }
+        depth
+    };
+    let end = (0..neighbours.len()).max_by_key(|&n| (depth(n), std::cmp::Reverse(n))).unwrap_or(start);
+    (end, parents)
+}
+
+fn root_at(neighbours: &[Vec<usize>], root: usize) -> Parents {
+    let mut parents = vec![None; neighbours.len()];
+    let mut queue = std::collections::VecDeque::from([root]);
+    while let Some(node) = queue.pop_front() {
+        for &next in &neighbours[node] {
+            if next != root && parents[next].is_none() && parents[node] != Some(next) {
+                parents[next] = Some(node);
+                queue.push_back(next);
+            }
+        }
+    }
+    parents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutual_information_of_a_copy_is_its_entropy_and_of_strangers_zero() {
+        let rows = [0i64, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 1]; // columns 0 and 1 are equal, column 2 is independent of both
+        let information = mutual_information(&Tensor::from_slice(&rows).view([4, 3]), 2, 0.0);
+        assert!((information.double_value(&[0, 1]) - 2f64.ln()).abs() < 1e-6);
+        assert!(information.double_value(&[0, 2]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_chain_is_found_and_rooted_in_its_middle() {
+        let weights = [
+            [0., 9., 1., 1., 1.],
+            [9., 0., 8., 2., 1.],
+            [1., 8., 0., 7., 1.],
+            [1., 2., 7., 0., 6.],
+            [1., 1., 1., 6., 0.],
+        ];
+        let flat: Vec<f64> = weights.concat();
+        let parents = maximum_spanning_tree(&Tensor::from_slice(&flat).view([5, 5]));
+        assert_eq!(parents, [Some(1), Some(2), None, Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn binning_is_even_and_covers_both_ends() {
+        let binned = bin(&Tensor::from_slice(&[-255i64, -1, 0, 255]), -255, 255, 2);
+        assert_eq!(Vec::<i64>::try_from(binned).unwrap(), [0, 0, 1, 1]);
+    }
+}
