@@ -13,6 +13,7 @@ pub mod forward;
 pub mod flows;
 pub mod mixing;
 pub mod sample;
+pub mod tree_tables;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};

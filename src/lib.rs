@@ -8,3 +8,5 @@ pub mod data; // image sets: reading, splits, hashes, batches, patches as intege
 pub mod structure; // region graphs and their validity; no parameters
 pub mod circuit; // circuits as tensors: upward and downward pass
 pub mod em; // expected counts to new parameters: steps, schedules, priors
+pub mod evaluate; // bits per dimension and standard error: the only nats -> bpd conversion
+pub mod patch; // p(patch given cluster) for all clusters at once

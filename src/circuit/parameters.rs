@@ -121,7 +121,11 @@ impl Parameters {
     }
 }
 
-fn noise_like(tensor: &Tensor, noise: f64, rng: &mut impl Rng) -> Tensor {
+/// Numbers drawn evenly from `[1 - noise, 1 + noise]`, one for each entry of a tensor; all 1 for no noise.
+pub(super) fn noise_like(tensor: &Tensor, noise: f64, rng: &mut impl Rng) -> Tensor {
+    if noise == 0.0 {
+        return tensor.ones_like();
+    }
     let draws: Vec<f32> =
         (0..tensor.numel()).map(|_| rng.random_range((1.0 - noise) as f32..(1.0 + noise) as f32)).collect();
     Tensor::from_slice(&draws).view(tensor.size().as_slice()).to_device(tensor.device()).to_kind(tensor.kind())

@@ -33,6 +33,15 @@ impl Select {
         }
     }
 
+    /// The i-th of the selected rows.
+    #[must_use]
+    pub fn row(&self, i: usize) -> i64 {
+        match self {
+            Self::Range(start, _) => start + i as i64,
+            Self::Rows(rows) => rows.int64_value(&[i as i64]),
+        }
+    }
+
     /// `tensor[rows] = value`.
     pub fn set(&self, tensor: &mut Tensor, value: &Tensor) {
         match self {

@@ -1,0 +1,83 @@
+//! The patch model: p(patch | cluster) for all clusters at once, behind a small trait.
+
+pub mod config;
+pub mod hclt;
+pub mod start;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Tensor};
+
+use crate::em::EmConfig;
+
+/// The value of a pixel that was not observed, in patches of integers.
+pub const MISSING: i64 = i16::MIN as i64;
+
+/// Which marginals and conditionals of a patch a family computes exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marginals {
+    /// Of any set of pixels.
+    Any,
+    /// None.
+    None,
+}
+
+/// A family of distributions over patches, one member per cluster.
+///
+/// Patches are integers `[N, D]` (int16) in the order row, column, channel; [`MISSING`] marks what was not observed.
+/// Training is: [`start`](PatchModel::start), then any number of times [`accumulate`](PatchModel::accumulate) for
+/// micro-batches followed by one [`step`](PatchModel::step).
+pub trait PatchModel {
+    /// Number of clusters K.
+    fn clusters(&self) -> usize;
+
+    /// Where the tensors live.
+    fn device(&self) -> Device;
+
+    /// Free numbers.
+    fn parameter_count(&self) -> usize;
+
+    /// log p(patch | cluster) in nats, `[N, K]`.
+    ///
+    /// # Errors
+    /// When patches have another size or a value out of range.
+    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor>;
+
+    /// Begin a training on a data set of `examples` patches: forget accumulated statistics and learning state.
+    fn start(&mut self, config: &EmConfig, examples: f64);
+
+    /// Add the sufficient statistics of a micro-batch with `weights` `[N, K]` (posteriors of the clusters).
+    ///
+    /// # Errors
+    /// When patches have another size or a value out of range.
+    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()>;
+
+    /// M-step of size `eta` from what was accumulated.
+    fn step(&mut self, eta: f64);
+
+    /// Make cluster `to` a perturbed copy of cluster `from`, in the middle of a training with these settings.
+    ///
+    /// # Errors
+    /// When the model cannot be rebuilt.
+    fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()>;
+
+    /// Draw patches from one cluster: int64 `[count, D]`.
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor;
+
+    /// Which marginals are exact.
+    fn marginals(&self) -> Marginals;
+
+    /// Parameters as named tensors.
+    fn tensors(&self) -> Vec<(String, Tensor)>;
+
+    /// Learning state as named tensors, for exact resumption.
+    fn learning_state(&self) -> Vec<(String, Tensor)>;
+
+    /// Take up [`tensors`](PatchModel::tensors) and, where present, [`learning_state`](PatchModel::learning_state).
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+}

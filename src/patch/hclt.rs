@@ -1,0 +1,284 @@
+//! Hidden Chow-Liu trees over the pixels of a patch, one for each cluster, evaluated in forests.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::config::HcltConfig;
+use super::{MISSING, Marginals, PatchModel};
+use crate::circuit::Circuit;
+use crate::circuit::evidence::Evidence;
+use crate::circuit::flows::Statistics;
+use crate::circuit::parameters::Parameters;
+use crate::circuit::tree_tables::TreeTables;
+use crate::em::{self, EmConfig, Learner};
+use crate::structure::chow_liu::Parents;
+use crate::structure::hclt;
+
+/// Examples that a forest of one tree looks at in one go; larger forests take proportionally fewer.
+const EXAMPLES: i64 = 1024;
+
+/// One HCLT per cluster.
+pub struct HcltPatches {
+    config: HcltConfig,
+    trees: Vec<Parents>,
+    forests: Vec<Forest>,
+    ranges: Vec<(i64, i64)>,
+    lows: Tensor,
+    /// The distribution that the pseudocounts of each input follow: `[K, D, most categories]`, zeros behind the range.
+    marginals: Tensor,
+}
+
+struct Forest {
+    clusters: Range<usize>,
+    circuit: Circuit,
+    learner: Option<Learner>,
+    statistics: Option<Statistics>,
+}
+
+impl HcltPatches {
+    /// Uniform circuits on the given trees (one a cluster); `ranges` are inclusive and per variable; `marginals`
+    /// `[K, D, most categories]` hold the distribution over each range that pseudocounts follow.
+    ///
+    /// # Errors
+    /// When a tree does not fit the number of variables.
+    pub fn uniform(config: &HcltConfig, trees: Vec<Parents>, ranges: &[(i64, i64)], marginals: &Tensor) -> Result<Self> {
+        let lows: Vec<i64> = ranges.iter().map(|r| r.0).collect();
+        let device = marginals.device();
+        let mut model = Self {
+            config: config.clone(),
+            trees,
+            forests: Vec::new(),
+            ranges: ranges.to_vec(),
+            lows: Tensor::from_slice(&lows).to_device(device),
+            marginals: marginals.to_kind(Kind::Double),
+        };
+        let size = match config.forest {
+            0 if device.is_cuda() => model.trees.len(),
+            0 => 1,
+            size => size,
+        };
+        for start in (0..model.trees.len()).step_by(size.max(1)) {
+            let forest = model.forest(start..(start + size).min(model.trees.len()))?;
+            model.forests.push(forest);
+        }
+        Ok(model)
+    }
+
+    fn forest(&self, clusters: Range<usize>) -> Result<Forest> {
+        let _guard = tch::no_grad_guard();
+        let categories: Vec<usize> = self.ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
+        let graph = hclt::forest(&self.trees[clusters.clone()], self.config.states, &categories)?;
+        let circuit = Circuit::uniform(graph, Kind::Float, self.lows.device());
+        Ok(Forest { clusters, circuit, learner: None, statistics: None })
+    }
+
+    /// Change every table by up to `noise` of itself: breaks the symmetry between states.
+    pub fn perturb(&mut self, noise: f64, rng: &mut ChaCha8Rng) {
+        for forest in &mut self.forests {
+            forest.circuit.update(|parameters, plan| parameters.perturb(plan, noise, rng));
+        }
+    }
+
+    /// Replace the tables of one cluster.
+    pub fn set_tables(&mut self, cluster: usize, tables: &TreeTables, noise: f64, rng: &mut ChaCha8Rng) {
+        let forest = self.forest_of(cluster);
+        let forest = &mut self.forests[forest];
+        forest.circuit.set_tree_tables(cluster - forest.clusters.start, tables, noise, rng);
+    }
+
+    fn tables(&self, cluster: usize) -> TreeTables {
+        let forest = &self.forests[self.forest_of(cluster)];
+        forest.circuit.tree_tables(cluster - forest.clusters.start)
+    }
+
+    fn forest_of(&self, cluster: usize) -> usize {
+        self.forests.iter().position(|f| f.clusters.contains(&cluster)).expect("a cluster of this model")
+    }
+
+    /// Make the forests anew for the present trees, with the tables they have; learning starts over.
+    fn rebuild(&mut self, forest: usize, changed: usize, rng: &mut ChaCha8Rng) -> Result<()> {
+        let mut new = self.forest(self.forests[forest].clusters.clone())?;
+        for cluster in new.clusters.clone().filter(|&k| k != changed) {
+            new.circuit.set_tree_tables(cluster - new.clusters.start, &self.tables(cluster), 0.0, rng);
+        }
+        self.forests[forest] = new;
+        Ok(())
+    }
+
+    /// Integers to table rows: `value - low`, negative where missing.
+    fn values(&self, patches: &Tensor) -> Result<Tensor> {
+        let (_, variables) = patches.size2()?;
+        let expected = self.ranges.len() as i64;
+        crate::require!(variables == expected, "the patches have {variables} numbers each, the circuits expect {expected}");
+        let patches = patches.to_device(self.device()).to_kind(Kind::Int64);
+        let missing = patches.eq(MISSING);
+        Ok((patches - &self.lows).masked_fill(&missing, -1))
+    }
+
+    fn new_learner(&self, forest: &Forest, config: &EmConfig, examples: f64) -> Learner {
+        let marginals = em::input_marginals(forest.circuit.plan(), &forest.circuit, |variable, tree, categories| {
+            let cluster = (forest.clusters.start + tree) as i64;
+            self.marginals.get(cluster).get(variable as i64).narrow(0, 0, categories)
+        });
+        let weight = examples * forest.clusters.len() as f64 / self.clusters() as f64;
+        Learner::new(config, self.config.inputs, weight, &forest.circuit, marginals)
+    }
+
+    fn trees_tensor(&self) -> Tensor {
+        let flat: Vec<i64> = self.trees.iter().flatten().map(|p| p.map_or(-1, |p| p as i64)).collect();
+        Tensor::from_slice(&flat).view([self.trees.len() as i64, self.ranges.len() as i64])
+    }
+}
+
+/// Trees of [`PatchModel::tensors`]: the parent of every variable by cluster.
+fn read_trees(tensor: &Tensor) -> Result<Vec<Parents>> {
+    let (clusters, variables) = tensor.size2()?;
+    let flat: Vec<i64> = Vec::try_from(tensor.to_kind(Kind::Int64).contiguous().view(-1))?;
+    let parents = flat.iter().map(|&p| usize::try_from(p).ok()).collect::<Vec<_>>();
+    Ok(parents.chunks(variables as usize).take(clusters as usize).map(<[_]>::to_vec).collect())
+}
+
+impl PatchModel for HcltPatches {
+    fn clusters(&self) -> usize {
+        self.forests.last().map_or(0, |f| f.clusters.end)
+    }
+
+    fn device(&self) -> Device {
+        self.lows.device()
+    }
+
+    fn parameter_count(&self) -> usize {
+        self.forests.iter().map(|f| Parameters::count(f.circuit.plan())).sum()
+    }
+
+    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let values = self.values(patches)?;
+        let n = values.size()[0];
+        let out = Tensor::zeros([n, self.clusters() as i64], (Kind::Double, self.device()));
+        for forest in &self.forests {
+            let (first, trees) = (forest.clusters.start as i64, forest.clusters.len() as i64);
+            let step = (EXAMPLES / trees).max(32);
+            for start in (0..n).step_by(step as usize) {
+                let len = step.min(n - start);
+                let evidence = Evidence::shared(&values.narrow(0, start, len), forest.circuit.plan())?;
+                out.narrow(0, start, len).narrow(1, first, trees).copy_(&forest.circuit.log_likelihood(&evidence)?);
+            }
+        }
+        Ok(out)
+    }
+
+    fn start(&mut self, config: &EmConfig, examples: f64) {
+        let learners: Vec<Learner> = self.forests.iter().map(|f| self.new_learner(f, config, examples)).collect();
+        for (forest, learner) in self.forests.iter_mut().zip(learners) {
+            (forest.learner, forest.statistics) = (Some(learner), None);
+        }
+    }
+
+    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let values = self.values(patches)?;
+        let weights = weights.to_kind(Kind::Float);
+        let kept = weights.ge(self.config.truncate_posterior);
+        for forest in &mut self.forests {
+            forest.accumulate(&values, &weights, &kept)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, eta: f64) {
+        for forest in &mut self.forests {
+            if let (Some(learner), Some(statistics)) = (&mut forest.learner, forest.statistics.take()) {
+                learner.step(&mut forest.circuit, statistics, eta);
+            }
+        }
+    }
+
+    fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
+        let tables = self.tables(from);
+        self.trees[to] = self.trees[from].clone();
+        let forest = self.forest_of(to);
+        self.rebuild(forest, to, rng)?;
+        self.set_tables(to, &tables, 0.2, rng);
+        let learner = self.new_learner(&self.forests[forest], config, examples);
+        self.forests[forest].learner = Some(learner);
+        Ok(())
+    }
+
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        let forest = &self.forests[self.forest_of(cluster)];
+        forest.circuit.sample(cluster - forest.clusters.start, count, rng) + &self.lows
+    }
+
+    fn marginals(&self) -> Marginals {
+        Marginals::Any
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let fixed = [("patch.trees", self.trees_tensor()), ("patch.marginals", self.marginals.shallow_clone())];
+        let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        for (i, forest) in self.forests.iter().enumerate() {
+            all.extend(forest.circuit.parameters().named(&format!("patch.{i}")));
+        }
+        all
+    }
+
+    fn learning_state(&self) -> Vec<(String, Tensor)> {
+        let mut all = Vec::new();
+        for (i, forest) in self.forests.iter().enumerate() {
+            let state = forest.learner.as_ref().map(Learner::state).unwrap_or_default();
+            all.extend(state.into_iter().map(|(name, tensor)| (format!("patch.{i}.{name}"), tensor)));
+        }
+        all
+    }
+
+    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let trees = read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
+        if trees != self.trees {
+            let learners: Vec<Option<Learner>> = self.forests.iter_mut().map(|f| f.learner.take()).collect();
+            let new = Self::uniform(&self.config, trees, &self.ranges, &self.marginals)?;
+            (self.trees, self.forests) = (new.trees, new.forests);
+            self.forests.iter_mut().zip(learners).for_each(|(f, learner)| f.learner = learner);
+        }
+        for (i, forest) in self.forests.iter_mut().enumerate() {
+            let prefix = format!("patch.{i}");
+            forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
+            if let Some(learner) = &mut forest.learner {
+                let dotted = format!("{prefix}.");
+                let own = tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
+                learner.restore(&forest.circuit, &own.collect())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Forest {
+    /// Flows of the pairs of patch and cluster that are kept. Every tree sees patches of its own; shorter lists are
+    /// padded with weight 0.
+    fn accumulate(&mut self, values: &Tensor, weights: &Tensor, kept: &Tensor) -> Result<()> {
+        let statistics = self.statistics.get_or_insert_with(|| Statistics::new(&self.circuit));
+        let rows: Vec<Tensor> = self.clusters.clone().map(|k| kept.select(1, k as i64).nonzero().squeeze_dim(1)).collect();
+        let longest = rows.iter().map(|r| r.size()[0]).max().unwrap_or(0);
+        let step = (EXAMPLES / rows.len() as i64).max(32);
+        for start in (0..longest).step_by(step as usize) {
+            let width = step.min(longest - start);
+            let (mut evidence, mut weight) = (Vec::new(), Vec::new());
+            for (k, rows) in self.clusters.clone().zip(&rows) {
+                let len = (rows.size()[0] - start).clamp(0, width);
+                let mine = rows.narrow(0, start.min(rows.size()[0]), len);
+                let pad = [0, width - len];
+                weight.push(weights.select(1, k as i64).index_select(0, &mine).constant_pad_nd(pad));
+                evidence.push(values.index_select(0, &mine).constant_pad_nd([0, 0, 0, width - len]));
+            }
+            let evidence = Evidence::per_tree(&Tensor::stack(&evidence, 0), self.circuit.plan())?;
+            let messages = self.circuit.forward(&evidence, true)?;
+            let _ = self.circuit.flows(&messages, &Tensor::stack(&weight, 1), statistics);
+        }
+        Ok(())
+    }
+}
