@@ -5,3 +5,4 @@
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
 pub mod device; // device choice, CUDA library, threads, seeds
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors
+pub mod run; // the run folder: configuration, manifest, metrics, checkpoints, log
