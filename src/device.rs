@@ -152,7 +152,11 @@ pub fn manual_seed(seed: u64) {
 /// an unbroken one draws, on every machine.
 #[must_use]
 pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
-    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(step.to_le_bytes()).chain_update(purpose).finalize();
+    let digest = Sha256::new()
+        .chain_update(seed.to_le_bytes())
+        .chain_update(step.to_le_bytes())
+        .chain_update(purpose)
+        .finalize();
     ChaCha8Rng::from_seed(digest.into())
 }
 
@@ -181,7 +185,10 @@ mod tests {
         for text in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""] {
             let error = text.parse::<DeviceChoice>().unwrap_err();
             assert!(error.is::<crate::refusal::Refusal>());
-            assert_eq!(error.to_string(), format!("device '{text}': expected auto, cpu, cuda or cuda:N such as cuda:0"));
+            assert_eq!(
+                error.to_string(),
+                format!("device '{text}': expected auto, cpu, cuda or cuda:N such as cuda:0")
+            );
         }
     }
 

@@ -4,6 +4,7 @@
 //! should need no CUDA at all), so it is opened with its symbols made global. libtorch asks for CUDA once in a process
 //! and keeps the answer: the library must be there before the first question.
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
 
@@ -38,14 +39,16 @@ impl Obstacle {
     }
 }
 
-fn open(name: &Path, flags: c_int) -> Result<Library, libloading::Error> {
+/// Open a library; the error is the loader's own reason.
+fn open(name: &Path, flags: c_int) -> Result<Library, String> {
     // SAFETY: the driver's and libtorch's own libraries, whose initialisers are made to run at any time.
-    unsafe { Library::open(Some(name), flags) }
+    let library = unsafe { Library::open(Some(name), flags) };
+    library.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
 /// The driver's library, where there is one.
 pub(super) fn driver() -> Result<Library, Obstacle> {
-    open(Path::new(DRIVER), RTLD_LAZY).map_err(|error| Obstacle::NoDriver(error.to_string()))
+    open(Path::new(DRIVER), RTLD_LAZY).map_err(Obstacle::NoDriver)
 }
 
 /// Load the CUDA part of libtorch for the rest of the process, once there is a driver.
@@ -103,7 +106,8 @@ pub(super) fn gpu_name(index: usize) -> Option<String> {
         let init = driver.get::<unsafe extern "C" fn(u32) -> c_int>(b"cuInit").ok()?;
         let get = driver.get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet").ok()?;
         let read = driver.get::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName").ok()?;
-        let failed = init(0) != 0 || get(&raw mut handle, ordinal) != 0 || read(name.as_mut_ptr().cast(), 255, handle) != 0;
+        let failed =
+            init(0) != 0 || get(&raw mut handle, ordinal) != 0 || read(name.as_mut_ptr().cast(), 255, handle) != 0;
         if failed {
             return None;
         }

@@ -27,7 +27,8 @@ pub fn atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
-    let temporary = tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder)?;
+    let temporary =
+        tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder)?;
     let mode = temporary.as_file().metadata()?.permissions();
     let temporary = temporary.into_temp_path();
     fill(&temporary)?;

@@ -91,13 +91,17 @@ pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
     let file = path.display();
     let bytes = std::fs::read(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
     let broken = |error: &dyn std::fmt::Display| {
-        refusal!("{file}: not a complete safetensors file ({} bytes): {error}\n  delete it to have it made again, or fetch it again", bytes.len())
+        refusal!(
+            "{file}: not a complete safetensors file ({} bytes): {error}\n  delete it to have it made again, or fetch it again",
+            bytes.len()
+        )
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
     let metadata = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY)).map_or("{}", String::as_str);
     let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
     let views = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
-    let tensors = views.iter().map(|(name, view)| Ok((name.to_owned(), to_tensor(path, name, &view)?.to_device(device))));
+    let tensors =
+        views.iter().map(|(name, view)| Ok((name.to_owned(), to_tensor(path, name, &view)?.to_device(device))));
     Ok(Checkpoint { tensors: tensors.collect::<Result<_>>()?, metadata, path: path.to_owned() })
 }
 

@@ -42,7 +42,11 @@ impl RunFolder {
             folder.compare(&folder.config()?, &config, irrelevant)?;
         } else {
             let others = fs::read_dir(root)?.filter_map(Result::ok).any(|entry| entry.file_name() != LOCK);
-            require!(!others, "{}: is not empty and holds no {CONFIG}\n  give an empty or new folder by --run-dir", root.display());
+            require!(
+                !others,
+                "{}: is not empty and holds no {CONFIG}\n  give an empty or new folder by --run-dir",
+                root.display()
+            );
             atomic_write(&folder.path(CONFIG), serde_yaml::to_string(&config)?)?;
         }
         Ok(folder)
@@ -54,14 +58,20 @@ impl RunFolder {
     /// A refusal when it is none.
     pub fn read(root: &Path) -> Result<Self> {
         let found = root.join(CONFIG).is_file();
-        require!(found, "{}: no run folder (it has no {CONFIG})\n  make one with: lvd run EXPERIMENT.yaml --run-dir {}", root.display(), root.display());
+        require!(
+            found,
+            "{}: no run folder (it has no {CONFIG})\n  make one with: lvd run EXPERIMENT.yaml --run-dir {}",
+            root.display(),
+            root.display()
+        );
         Ok(Self { root: root.to_owned(), _lock: None })
     }
 
     fn compare(&self, old: &Value, new: &Value, irrelevant: &[&str]) -> Result<()> {
         let mut differing = Vec::new();
         differences("", Some(old), Some(new), &mut differing);
-        let ignored = |key: &str| irrelevant.iter().any(|prefix| key == *prefix || key.starts_with(&format!("{prefix}.")));
+        let ignored =
+            |key: &str| irrelevant.iter().any(|prefix| key == *prefix || key.starts_with(&format!("{prefix}.")));
         let lines: Vec<_> = differing.iter().filter(|(key, _)| !ignored(key)).map(|(_, line)| line.as_str()).collect();
         let (root, count) = (self.root.display(), lines.len());
         let keys = if count == 1 { "1 key differs" } else { &format!("{count} keys differ") };
@@ -168,9 +178,16 @@ impl RunFolder {
 const LOCK: &str = ".lock";
 
 fn lock(root: &Path) -> Result<File> {
-    let file = File::options().create(true).append(true).open(root.join(LOCK)).with_context(|| format!("run folder {}", root.display()))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(root.join(LOCK))
+        .with_context(|| format!("run folder {}", root.display()))?;
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(refusal!("{}: another process runs in it\n  wait for it, or name another folder by --run-dir", root.display())),
+        Err(TryLockError::WouldBlock) => Err(refusal!(
+            "{}: another process runs in it\n  wait for it, or name another folder by --run-dir",
+            root.display()
+        )),
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => {
             tracing::warn!("{}: this file system has no locks: {error}", root.display());

@@ -64,7 +64,8 @@ impl Manifest {
         let pairs = [("data", &self.data, &now.data), ("weights", &self.weights, &now.weights)];
         let differences = pairs.iter().flat_map(|(kind, old, new)| {
             let both = old.iter().filter_map(|(name, hash)| Some((name, hash, new.get(name)?)));
-            both.filter(|(_, old, new)| old != new).map(move |(name, old, new)| format!("{kind}.{name}: {old} -> {new}"))
+            both.filter(|(_, old, new)| old != new)
+                .map(move |(name, old, new)| format!("{kind}.{name}: {old} -> {new}"))
         });
         differences.collect()
     }

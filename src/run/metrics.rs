@@ -87,7 +87,8 @@ impl Metrics {
 pub fn read(path: &Path) -> Result<Vec<Line>> {
     let text = fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let lines = text.lines().enumerate().map(|(i, line)| {
-        serde_json::from_str(line).map_err(|error| refusal!("{}, line {}: no metrics line: {error}", path.display(), i + 1))
+        serde_json::from_str(line)
+            .map_err(|error| refusal!("{}, line {}: no metrics line: {error}", path.display(), i + 1))
     });
     lines.collect()
 }

@@ -81,7 +81,9 @@ impl Stage {
         }
         let text = fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let record = serde_json::from_slice(&text);
-        record.map(Some).map_err(|error| refusal!("{}: no stage record: {error}\n  delete it to redo the stage", path.display()))
+        record
+            .map(Some)
+            .map_err(|error| refusal!("{}: no stage record: {error}\n  delete it to redo the stage", path.display()))
     }
 
     /// Whether the stage was finished from these inputs and its files are as it left them.
