@@ -1,8 +1,152 @@
 //! Where tensors live and where randomness comes from: the device, the CUDA library, threads, seeds.
+//!
+//! One binary serves CPU and GPU: it is linked to the CPU part of libtorch, and [`open`] loads the CUDA part when a
+//! device asks for it. [`open`] must come before any other use of libtorch, and [`set_threads`] right after it.
 
+mod cuda;
+mod machine;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tch::Device;
+
+pub use machine::{libtorch_version, peak_memory};
+
+use crate::{refusal, require};
+
+/// Which device the user asks for; as text `auto`, `cpu`, `cuda` (the first GPU) or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The first GPU where one can be used, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number, or an error.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || refusal!("device '{text}': expected auto, cpu, cuda or cuda:N such as cuda:0");
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda).ok_or_else(wrong),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl JsonSchema for DeviceChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeviceChoice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(auto|cpu|cuda(:[0-9]+)?)$",
+            "description": "auto (a GPU where one can be used), cpu, cuda (the first GPU) or cuda:N",
+        })
+    }
+}
+
+/// Make the chosen device ready. For `auto` and `cuda` the CUDA part of libtorch is loaded, from `libtorch_cuda` (a
+/// folder) where given; what stands in the way is a log line for `auto`, which then means the CPU.
+///
+/// # Errors
+/// A refusal that says what to do, when a GPU was asked for by name and cannot be used.
+pub fn open(choice: DeviceChoice, libtorch_cuda: Option<&Path>) -> Result<Device> {
+    let index = match choice {
+        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Auto => 0,
+        DeviceChoice::Cuda(index) => index,
+    };
+    match cuda::load(libtorch_cuda).and_then(|()| cuda::check_index(index)) {
+        Ok(()) => Ok(Device::Cuda(index)),
+        Err(obstacle) if choice == DeviceChoice::Auto => {
+            obstacle.log();
+            Ok(Device::Cpu)
+        }
+        Err(obstacle) => Err(refusal!("device {choice}: {obstacle}")),
+    }
+}
+
+/// Compute with this many threads on the CPU; without a number libtorch decides. Call it before tensors are used.
+///
+/// # Errors
+/// When the number is zero or beyond any machine.
+pub fn set_threads(threads: Option<usize>) -> Result<()> {
+    if let Some(count) = threads {
+        require!((1..=4096).contains(&count), "threads: expected 1 to 4096, found {count}");
+        tch::set_num_threads(count as i32);
+    }
+    Ok(())
+}
+
+/// What a device is, for the manifest of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The model's name as its maker gives it, or `unknown`.
+    pub name: String,
+    /// Threads that libtorch uses on the CPU.
+    pub threads: usize,
+}
+
+/// Describe a device that [`open`] gave.
+#[must_use]
+pub fn describe(device: Device) -> Description {
+    let (label, name) = match device {
+        Device::Cuda(index) => (format!("cuda:{index}"), cuda::gpu_name(index)),
+        _ => ("cpu".to_owned(), machine::cpu_name()),
+    };
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    Description { device: label, name: name.unwrap_or_else(|| "unknown".to_owned()), threads }
+}
+
+/// Seed libtorch's own generators, on every device. Prefer [`rng`]: these generators have a state that a resumed run
+/// does not know.
+pub fn manual_seed(seed: u64) {
+    tch::manual_seed(seed as i64);
+}
 
 /// The random stream of one purpose at one step: a function of its arguments alone, so that a resumed run draws what
 /// an unbroken one draws, on every machine.
@@ -14,4 +158,66 @@ pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
         .chain_update(purpose)
         .finalize();
     ChaCha8Rng::from_seed(digest.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    #[test]
+    fn choices_are_read_and_written_as_text() {
+        for (text, choice, written) in [
+            ("auto", DeviceChoice::Auto, "auto"),
+            ("cpu", DeviceChoice::Cpu, "cpu"),
+            ("cuda", DeviceChoice::Cuda(0), "cuda:0"),
+            ("cuda:3", DeviceChoice::Cuda(3), "cuda:3"),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string(), written);
+            assert_eq!(serde_json::to_string(&choice).unwrap(), format!("\"{written}\""));
+            assert_eq!(serde_json::from_str::<DeviceChoice>(&format!("\"{text}\"")).unwrap(), choice);
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""] {
+            let error = text.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.is::<crate::refusal::Refusal>());
+            assert_eq!(
+                error.to_string(),
+                format!("device '{text}': expected auto, cpu, cuda or cuda:N such as cuda:0")
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_gpu_is_refused_by_name_and_passed_over_by_auto() {
+        if cuda::driver().is_ok() {
+            eprintln!("skipped: this machine has a CUDA driver");
+            return;
+        }
+        assert_eq!(open(DeviceChoice::Auto, None).unwrap(), Device::Cpu);
+        let error = open(DeviceChoice::Cuda(1), None).unwrap_err();
+        assert!(error.is::<crate::refusal::Refusal>());
+        let text = error.to_string();
+        assert!(text.starts_with("device cuda:1: no CUDA driver (libcuda.so.1"), "{text}");
+        assert!(text.ends_with("or use --device cpu"), "{text}");
+    }
+
+    #[test]
+    fn thread_counts_are_checked() {
+        assert_eq!(set_threads(Some(0)).unwrap_err().to_string(), "threads: expected 1 to 4096, found 0");
+        set_threads(Some(1)).unwrap();
+        assert_eq!(describe(Device::Cpu).threads, 1);
+    }
+
+    #[test]
+    fn a_stream_depends_on_every_argument_and_on_nothing_else() {
+        let first = |seed, purpose, step| rng(seed, purpose, step).next_u64();
+        assert_eq!(first(1, "em", 2), first(1, "em", 2));
+        let others = [first(1, "em", 2), first(2, "em", 2), first(1, "em", 3), first(1, "kmeans", 2)];
+        assert_eq!(others.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    }
 }

@@ -5,8 +5,16 @@
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
 pub mod device; // device choice, CUDA library, threads, seeds
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors
+pub mod run; // the run folder: configuration, manifest, metrics, checkpoints, log
 pub mod structure; // region graphs and their validity; no parameters
 pub mod circuit; // circuits as tensors: upward and downward pass
 pub mod em; // expected counts to new parameters: steps, schedules, priors
 pub mod evaluate; // bits per dimension and standard error: the only nats -> bpd conversion
+pub mod teacher; // features per patch, codes, own bound
+pub mod latents; // k-means, codebook, assignments (knows no teacher)
 pub mod patch; // p(patch given cluster) for all clusters at once
+pub mod latent_tree; // p(z): tree over patch latents, soft evidence
+pub mod mixture; // picture model = patch + latents: log p(x), posteriors, joint statistics
+pub mod distill; // in what order parts are trained
+pub mod experiment; // YAML, checks, stages, reuse
+pub mod cli; // what the user types

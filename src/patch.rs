@@ -63,6 +63,9 @@ pub trait PatchModel {
     /// When the model cannot be rebuilt.
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()>;
 
+    /// Forget what was learned: parameters at random on the same structure.
+    fn randomise(&mut self, rng: &mut ChaCha8Rng);
+
     /// Draw patches from one cluster: int64 `[count, D]`.
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor;
 
@@ -80,4 +83,13 @@ pub trait PatchModel {
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+}
+
+/// Read a patch model from [`PatchModel::tensors`]; `ranges` are inclusive and per variable.
+///
+/// # Errors
+/// When a tensor is missing or does not fit; the message names it.
+pub fn from_tensors(config: &config::PatchConfig, ranges: &[(i64, i64)], tensors: &BTreeMap<String, Tensor>) -> Result<Box<dyn PatchModel>> {
+    let config::FamilyConfig::Hclt(hclt) = &config.family;
+    Ok(Box::new(hclt::HcltPatches::from_tensors(hclt, ranges, tensors)?))
 }

@@ -68,19 +68,24 @@ impl HcltPatches {
         Ok(model)
     }
 
+    /// From [`PatchModel::tensors`].
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    pub fn from_tensors(config: &HcltConfig, ranges: &[(i64, i64)], tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let named = |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
+        let trees = read_trees(named("patch.trees")?)?;
+        let mut model = Self::uniform(config, trees, ranges, named("patch.marginals")?)?;
+        model.restore(tensors)?;
+        Ok(model)
+    }
+
     fn forest(&self, clusters: Range<usize>) -> Result<Forest> {
         let _guard = tch::no_grad_guard();
         let categories: Vec<usize> = self.ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
         let graph = hclt::forest(&self.trees[clusters.clone()], self.config.states, &categories)?;
         let circuit = Circuit::uniform(graph, Kind::Float, self.lows.device());
         Ok(Forest { clusters, circuit, learner: None, statistics: None })
-    }
-
-    /// Change every table by up to `noise` of itself: breaks the symmetry between states.
-    pub fn perturb(&mut self, noise: f64, rng: &mut ChaCha8Rng) {
-        for forest in &mut self.forests {
-            forest.circuit.update(|parameters, plan| parameters.perturb(plan, noise, rng));
-        }
     }
 
     /// Replace the tables of one cluster.
@@ -207,6 +212,15 @@ impl PatchModel for HcltPatches {
         let learner = self.new_learner(&self.forests[forest], config, examples);
         self.forests[forest].learner = Some(learner);
         Ok(())
+    }
+
+    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        for forest in &mut self.forests {
+            forest.circuit.update(|parameters, plan| {
+                *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
+                parameters.perturb(plan, 0.5, rng);
+            });
+        }
     }
 
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::HcltConfig;
 use super::hclt::HcltPatches;
+use super::PatchModel;
 use crate::circuit::tree_tables::TreeTables;
 use crate::structure::chow_liu::Parents;
 
@@ -42,7 +43,7 @@ pub fn quantile(
     Ok(model)
 }
 
-/// The same trees and marginals with tables at random: the baseline without distillation.
+/// The same trees and marginals with tables at random: what EM makes of a circuit by itself.
 ///
 /// # Errors
 /// When a tree given by hand does not fit.
@@ -55,7 +56,7 @@ pub fn random(
 ) -> Result<HcltPatches> {
     let trees = trees(config, members, ranges)?;
     let mut model = HcltPatches::uniform(config, trees, ranges, &marginals(members, ranges).to_device(device))?;
-    model.perturb(0.5, rng);
+    model.randomise(rng);
     Ok(model)
 }
 

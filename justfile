@@ -1,0 +1,64 @@
+# `just` comes with `pip install rust-just` (into a virtual environment where pip asks for one) or `cargo install just`.
+# Beside it: Rust (rustup.rs), Python 3 with pip, a C compiler. Nothing is installed outside this folder.
+#
+# Everything is built in the release profile only, so that libtorch's bindings are compiled once.
+
+set positional-arguments
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Spinning threads on busy cores are far slower than sleeping ones.
+export OMP_WAIT_POLICY := env("OMP_WAIT_POLICY", "passive")
+
+# List what there is to do.
+default:
+    @just --list
+
+# Fetch libtorch into third_party (once); `just setup cuda` brings the CUDA libraries for a machine with a GPU.
+setup kind="cpu":
+    @scripts/setup-libtorch.sh "$1"
+
+# The whole job: teacher, latents, distillation, evaluation. EXPERIMENT is a YAML file or a name such as `mnist`.
+distill experiment="digits" *args: setup
+    @scripts/experiment.sh run "$@"
+
+# Train the teacher alone.
+train-teacher experiment="digits" *args: setup
+    @scripts/experiment.sh train-teacher "$@"
+
+# Show stages, sizes and memory; compute nothing.
+plan experiment="digits" *args: setup
+    @scripts/experiment.sh plan "$@"
+
+# Evaluate a finished run folder.
+eval run *args: setup
+    @cargo run --quiet --release -- eval "$@"
+
+# All tests, one process each where cargo-nextest is there, else one after the other; then the examples in the docs.
+test: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export OMP_NUM_THREADS=1
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --release --no-fail-fast
+    else
+        cargo test --release --no-fail-fast --lib --bins --tests -- --test-threads=1
+    fi
+    cargo test --release --doc
+
+# Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation.
+lint: setup
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items
+
+# Format the sources.
+fmt:
+    cargo fmt
+
+# Measure speed, with all threads.
+bench *args: setup
+    OMP_WAIT_POLICY=active cargo bench "$@"
+
+# Remove everything that was built, fetched or computed here, run folders too.
+clean:
+    rm -rf target runs third_party

@@ -1,0 +1,97 @@
+//! What an experiment says about distillation and its baselines.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::em::EmConfig;
+use crate::em::schedule::Schedule;
+use crate::latent_tree::LatentTreeConfig;
+use crate::patch::config::HcltConfig;
+use crate::refusal::Problems;
+
+/// The stages of latent variable distillation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DistillConfig {
+    /// EM of every patch circuit on the patches of its own cluster.
+    pub hard: EmConfig,
+    /// EM of the mixture of all patch circuits, weighted by posteriors.
+    pub soft: EmConfig,
+    /// The tree over patch latents.
+    pub tree: LatentTreeConfig,
+    /// EM of tree and patch circuits on log p(x).
+    pub joint: EmConfig,
+}
+
+impl Default for DistillConfig {
+    fn default() -> Self {
+        let refine = EmConfig { step: Schedule::Linear { from: 0.5, to: 0.05 }, ..EmConfig::default() };
+        Self {
+            hard: EmConfig { epochs: 2, ..EmConfig::default() },
+            soft: EmConfig { epochs: 5, ..refine.clone() },
+            tree: LatentTreeConfig::default(),
+            joint: EmConfig { epochs: 5, ..refine },
+        }
+    }
+}
+
+impl DistillConfig {
+    /// Note what is wrong with the values.
+    pub fn check(&self, path: &str, problems: &mut Problems) {
+        self.hard.check(&format!("{path}.hard"), problems);
+        self.soft.check(&format!("{path}.soft"), problems);
+        self.tree.check(&format!("{path}.tree"), problems);
+        self.joint.check(&format!("{path}.joint"), problems);
+    }
+}
+
+/// What distillation is compared with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaselinesConfig {
+    /// The same circuit, trained on log p(x) from tables at random; the teacher is not asked.
+    pub em_only: Option<EmConfig>,
+    /// One HCLT over all numbers of a picture.
+    pub pixel_hclt: Option<PixelHcltConfig>,
+}
+
+/// An HCLT over all numbers of a picture: a patch as large as the picture, one cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PixelHcltConfig {
+    /// The circuit.
+    pub circuit: HcltConfig,
+    /// First tables: quantile bins of the data, or random.
+    #[serde(default)]
+    pub start: Start,
+    /// Its training.
+    pub em: EmConfig,
+    /// Pictures evaluated in one go.
+    pub micro_batch: usize,
+}
+
+/// Where the first tables of a circuit come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Counts with quantile bins of the values as hidden states.
+    #[default]
+    Quantile,
+    /// Random tables.
+    Random,
+}
+
+impl BaselinesConfig {
+    /// Note what is wrong with the values.
+    pub fn check(&self, path: &str, problems: &mut Problems) {
+        if let Some(em) = &self.em_only {
+            em.check(&format!("{path}.em_only"), problems);
+        }
+        if let Some(pixel) = &self.pixel_hclt {
+            let path = format!("{path}.pixel_hclt");
+            pixel.circuit.check(&format!("{path}.circuit"), problems);
+            pixel.em.check(&format!("{path}.em"), problems);
+            problems.check(pixel.micro_batch > 0, format!("{path}.micro_batch"), "expected at least 1, found 0");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Latent variable distillation: from given clusters to patch circuits, from patch circuits to the latent tree.
+
+use anyhow::Result;
+use rand::seq::SliceRandom;
+use tch::{Device, Kind, Tensor};
+
+use super::Session;
+use super::config::Start;
+use super::training::codes;
+use crate::circuit::parameters::Parameters;
+use crate::data::view::View;
+use crate::device::rng;
+use crate::latent_tree::{self, LatentTreeConfig};
+use crate::mixture::{Mixture, Prior, even_weights};
+use crate::patch::config::{FamilyConfig, PatchConfig};
+use crate::patch::{PatchModel, start};
+
+/// Pictures read in one go while patches are collected.
+const CHUNK: usize = 256;
+
+/// A mixture with independent latents whose patch circuits start from the patches of given clusters `[N, L]`.
+///
+/// # Errors
+/// A refusal when a cluster has no patches; faults of the data.
+pub fn start(session: &Session, view: View, config: &PatchConfig, codes: &Tensor, clusters: usize, from: Start, device: Device) -> Result<Mixture> {
+    let FamilyConfig::Hclt(hclt) = &config.family;
+    let members = members(session, &view, codes, clusters, hclt.start_examples)?;
+    let mut rng = rng(session.seed, session.name, u64::MAX);
+    let patches: Box<dyn PatchModel> = match from {
+        Start::Quantile => Box::new(start::quantile(hclt, &members, &view.ranges(), device, &mut rng)?),
+        Start::Random => Box::new(start::random(hclt, &members, &view.ranges(), device, &mut rng)?),
+    };
+    Ok(Mixture { view, patches, prior: Prior::Independent(even_weights(clusters, device)) })
+}
+
+/// At most `limit` patches of every cluster, from pictures in seeded order: int16 `[n_k, D]` each.
+fn members(session: &Session, view: &View, codes: &Tensor, clusters: usize, limit: usize) -> Result<Vec<Tensor>> {
+    let mut order: Vec<usize> = (0..session.train.len()).collect();
+    order.shuffle(&mut rng(session.seed, "patches to start from", 0));
+    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) = ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
+    for indices in order.chunks(CHUNK) {
+        if counts.iter().all(|&n| n >= limit) {
+            break;
+        }
+        let patches = view.patches_of(&session.train.batch(indices)?);
+        let patches = patches.reshape([-1, view.variables() as i64]);
+        let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        let clusters = codes.index_select(0, &Tensor::from_slice(&rows)).reshape([-1]);
+        for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate().filter(|(_, (_, n))| **n < limit) {
+            let mine = clusters.eq(k as i64).nonzero().squeeze_dim(1);
+            let mine = mine.narrow(0, 0, mine.size()[0].min((limit - *count) as i64));
+            *count += mine.size()[0] as usize;
+            members.push(patches.index_select(0, &mine));
+        }
+    }
+    if let Some(empty) = counts.iter().position(|&n| n == 0) {
+        return Err(crate::refusal!("cluster {empty} of {clusters} has no patches\n  choose fewer clusters (latents.clusters)"));
+    }
+    Ok(members.iter().map(|m| Tensor::cat(m, 0)).collect())
+}
+
+/// Join the patches of a mixture by a latent tree over the codes that it gives the training pictures.
+///
+/// # Errors
+/// When a tree given by hand does not fit; faults of the data.
+pub fn add_tree(session: &Session, model: Mixture, config: &LatentTreeConfig) -> Result<Mixture> {
+    let codes = codes(session, &model)?;
+    let clusters = model.patches.clusters();
+    let parents = latent_tree::parents(config, &codes, clusters)?;
+    let device = model.patches.device();
+    let mut tree = latent_tree::uniform(config, &parents, model.view.grid.cols, clusters, device)?;
+    let mut rng = rng(session.seed, session.name, u64::MAX);
+    latent_tree::fit_codes(config, &mut tree, &codes, clusters, &mut rng)?;
+    Ok(Mixture { prior: Prior::Tree(tree), ..model })
+}
+
+/// Forget everything but the structure: patch circuits and latent tree with tables at random, for the baseline without
+/// distillation.
+pub fn randomise(session: &Session, model: &mut Mixture) {
+    let mut rng = rng(session.seed, session.name, u64::MAX);
+    model.patches.randomise(&mut rng);
+    if let Prior::Tree(tree) = &mut model.prior {
+        tree.update(|parameters, plan| {
+            *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
+            parameters.perturb(plan, 0.5, &mut rng);
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! The epoch loop: batches in seeded order, statistics by micro-batch, one EM step a batch, validation every epoch.
+//!
+//! It can stop after any step: model, learning state and step number go to the stage's partial checkpoint, and since
+//! every random choice is a function of seed, stage and epoch, a resumed run ends where an unbroken one does.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use super::Session;
+use crate::data::batches::epoch_order;
+use crate::device::rng;
+use crate::em::EmConfig;
+use crate::evaluate::{Score, bits_per_dimension};
+use crate::mixture::Mixture;
+use crate::mixture::score::code_lengths;
+use crate::mixture::train::{Parts, Training};
+use crate::refusal::Interrupted;
+use crate::run::{checkpoint, interrupt, progress};
+
+/// How patches get their clusters.
+pub enum Clusters<'a> {
+    /// By their posterior under the model.
+    Posterior,
+    /// Given: int64 `[N, L]` for the training pictures in order.
+    Given(&'a Tensor),
+}
+
+struct Loop<'a, 'b> {
+    session: &'a mut Session<'b>,
+    config: &'a EmConfig,
+    batch: usize,
+    steps_per_epoch: usize,
+    bar: ProgressBar,
+}
+
+/// Train parts of a mixture by EM as the configuration says.
+///
+/// # Errors
+/// [`Interrupted`] when the user stops it, with everything saved; faults of data and disk.
+pub fn train(session: &mut Session, model: &mut Mixture, parts: Parts, config: &EmConfig, clusters: &Clusters) -> Result<()> {
+    let pictures = session.train.len();
+    let batch = if config.batch == 0 { pictures } else { config.batch.min(pictures) };
+    let steps_per_epoch = pictures.div_ceil(batch);
+    let bar = progress::bar(session.name, (pictures * config.epochs) as u64);
+    let mut run = Loop { session, config, batch, steps_per_epoch, bar };
+    let mut training = Training::new(model, parts, config, pictures);
+    let done = run.resume(&mut training)?;
+    for epoch in done / steps_per_epoch..config.epochs {
+        run.epoch(&mut training, epoch, done, clusters)?;
+    }
+    run.bar.finish_and_clear();
+    Ok(())
+}
+
+impl Loop<'_, '_> {
+    /// Steps already done, with their results taken up.
+    fn resume(&mut self, training: &mut Training) -> Result<usize> {
+        let path = self.session.stage.partial();
+        if !path.exists() {
+            return Ok(0);
+        }
+        let saved = checkpoint::load(&path, training.model.patches.device())?;
+        let steps = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
+        training.restore(&saved.tensors)?;
+        self.session.metrics.rewind(self.session.name, (steps / self.steps_per_epoch) as u64)?;
+        tracing::info!("{}: going on after step {steps} of {}", self.session.name, self.steps_per_epoch * self.config.epochs);
+        self.bar.set_position((steps * self.batch).min(self.session.train.len() * self.config.epochs) as u64);
+        Ok(steps)
+    }
+
+    fn epoch(&mut self, training: &mut Training, epoch: usize, done: usize, clusters: &Clusters) -> Result<()> {
+        let order = epoch_order(self.session.train.len(), self.session.seed, &format!("{} {epoch}", self.session.name));
+        let mut nats = Vec::with_capacity(order.len());
+        for (i, batch) in order.chunks(self.batch).enumerate() {
+            let step = epoch * self.steps_per_epoch + i;
+            if step < done {
+                continue;
+            }
+            for some in batch.chunks(self.session.micro_batch) {
+                nats.extend(self.accumulate(training, some, clusters)?);
+                self.bar.inc(some.len() as u64);
+            }
+            let last = (self.config.epochs * self.steps_per_epoch - 1).max(1);
+            training.step(self.config.step.at(step as f64 / last as f64));
+            if i + 1 == self.steps_per_epoch {
+                self.finish_epoch(training, epoch, &nats)?;
+            }
+            if interrupt::requested() {
+                self.save(training, step + 1)?;
+                return Err(Interrupted.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Statistics of a micro-batch; code lengths in nats where they are a by-product.
+    fn accumulate(&self, training: &mut Training, indices: &[usize], clusters: &Clusters) -> Result<Vec<f64>> {
+        let patches = training.model.patches_of(&self.session.train.batch(indices)?);
+        match clusters {
+            Clusters::Posterior => Ok(Vec::try_from(-training.accumulate(&patches)?)?),
+            Clusters::Given(codes) => {
+                let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+                training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64]) -> Result<()> {
+        for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
+            tracing::info!("{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}", self.session.name);
+        }
+        let dimensions = training.model.view.dimensions();
+        let valid = watch(self.session, training.model)?;
+        let mut values = json!({"valid_bpd": valid.bits_per_dimension, "valid_se": valid.standard_error});
+        if !nats.is_empty() {
+            let mean = nats.iter().sum::<f64>() / nats.len() as f64;
+            values["train_bpd"] = json!(bits_per_dimension(mean, dimensions));
+        }
+        self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
+        tracing::info!("{}: epoch {} of {}: {values}", self.session.name, epoch + 1, self.config.epochs);
+        self.session.metrics.write(self.session.name, epoch as u64 + 1, &values)?;
+        self.save(training, (epoch + 1) * self.steps_per_epoch)
+    }
+
+    fn save(&self, training: &Training, steps: usize) -> Result<()> {
+        self.session.stage.create()?;
+        let mut tensors = training.model.tensors();
+        tensors.extend(training.state());
+        let metadata = BTreeMap::from([("steps".to_owned(), steps.to_string())]);
+        checkpoint::save(&self.session.stage.partial(), &tensors, &metadata)
+    }
+}
+
+/// Score of the first validation pictures.
+///
+/// # Errors
+/// When pictures cannot be read.
+pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
+    let lengths = code_lengths(model, session.valid, session.watched, session.micro_batch, |_| ())?;
+    Ok(lengths.score(model.view.dimensions()))
+}
+
+/// The codes of the training pictures as the model sees them, int64 `[N, L]` on the CPU.
+///
+/// # Errors
+/// When pictures cannot be read.
+pub fn codes(session: &Session, model: &Mixture) -> Result<Tensor> {
+    let bar = progress::bar(&format!("{}: codes", session.name), session.train.len() as u64);
+    let codes = crate::mixture::score::codes(model, session.train, session.train.len(), session.micro_batch, |n| bar.set_position(n as u64))?;
+    bar.finish_and_clear();
+    Ok(codes.to_device(Device::Cpu).to_kind(Kind::Int64))
+}

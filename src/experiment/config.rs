@@ -1,0 +1,88 @@
+//! The experiment file: one YAML, every key typed, checked once.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Protocol;
+use crate::color::ColorSpace;
+use crate::data::DataConfig;
+use crate::distill::config::{BaselinesConfig, DistillConfig};
+use crate::latents::KMeansConfig;
+use crate::patch::config::PatchConfig;
+use crate::refusal::Problems;
+use crate::teacher::TeacherConfig;
+
+/// An experiment: data, a teacher, its latents, the circuit they are distilled into, baselines.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the experiment; its run folder is runs/NAME unless told otherwise.
+    pub name: String,
+    /// Seed of every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// Evaluation protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Colour space of the circuit's integers.
+    pub color: ColorSpace,
+    /// Pictures.
+    pub data: DataConfig,
+    /// Patches and their circuits.
+    pub patch: PatchConfig,
+    /// Who says which patches are alike.
+    pub teacher: TeacherConfig,
+    /// Clusters of the teacher's features: the latents.
+    pub latents: KMeansConfig,
+    /// Stages of distillation.
+    #[serde(default)]
+    pub distill: DistillConfig,
+    /// What distillation is compared with.
+    #[serde(default)]
+    pub baselines: BaselinesConfig,
+    /// How it is computed; none of this changes results but for rounding.
+    #[serde(default)]
+    pub compute: ComputeConfig,
+}
+
+/// How it is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComputeConfig {
+    /// Pictures evaluated in one go.
+    pub micro_batch: usize,
+    /// Validation pictures looked at after every epoch (the last evaluation takes all).
+    pub watched: usize,
+    /// CPU threads; without a number libtorch decides.
+    pub threads: Option<usize>,
+}
+
+impl Default for ComputeConfig {
+    fn default() -> Self {
+        Self { micro_batch: 16, watched: 1000, threads: None }
+    }
+}
+
+/// Keys of the resolved configuration that may differ when a run goes on.
+pub const IRRELEVANT: [&str; 1] = ["compute"];
+
+impl Config {
+    /// Note everything that is wrong with the values.
+    pub fn check(&self, problems: &mut Problems) {
+        if let Some(problem) = self.protocol.color_problem(self.color) {
+            problems.check(false, "color", problem);
+        }
+        self.data.check("data", problems);
+        self.patch.check("patch", problems);
+        self.teacher.check("teacher", problems);
+        let (mine, teachers) = (self.patch.size, self.teacher.patch());
+        problems.check(mine == teachers, "teacher.patch", format!("expected {mine} as in patch.size, found {teachers}"));
+        self.latents.check("latents", problems);
+        self.distill.check("distill", problems);
+        self.baselines.check("baselines", problems);
+        for (name, value) in [("micro_batch", self.compute.micro_batch), ("watched", self.compute.watched)] {
+            problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
+        }
+        problems.check(self.compute.threads != Some(0), "compute.threads", "expected at least 1, found 0");
+    }
+}

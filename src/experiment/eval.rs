@@ -1,0 +1,187 @@
+//! `lvd eval`: a trained model on any pictures of its size.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ndarray::Array1;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::config::Config;
+use super::models::{self, MODEL};
+use super::protocol::Protocol;
+use crate::data::pictures::{PictureShape, Pictures};
+use crate::data::{self, Format, Split};
+use crate::evaluate::Score;
+use crate::mixture::score::{CodeLengths, code_lengths};
+use crate::run::{RunFolder, progress};
+use crate::{device, refusal, require};
+
+/// What to evaluate on.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Stage whose model is meant; the last one of distillation that is done where none is named.
+    pub stage: Option<String>,
+    /// Pictures of the user's own instead of a split of the experiment's data.
+    pub data: Option<(PathBuf, Format)>,
+    /// Split of the experiment's data.
+    pub split: Split,
+    /// The protocol that the user expects.
+    pub protocol: Option<Protocol>,
+    /// Where the root of the data sets is, if not where the run found it.
+    pub root: Option<PathBuf>,
+}
+
+/// A model's score on some pictures.
+pub struct Report {
+    /// Run folder.
+    pub run: PathBuf,
+    /// Stage of the model.
+    pub stage: String,
+    /// Protocol of the run.
+    pub protocol: Protocol,
+    /// What the pictures are called.
+    pub split: String,
+    /// The score.
+    pub score: Score,
+    /// Code lengths by picture.
+    pub lengths: CodeLengths,
+    color: String,
+    device: Device,
+    elapsed: f64,
+}
+
+/// Evaluate the model of a run folder.
+///
+/// # Errors
+/// Refusals when the folder holds no such model, the protocol differs, or the pictures do not fit.
+pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report> {
+    let started = Instant::now();
+    let folder = RunFolder::read(run)?;
+    let mut config: Config = folder.config()?;
+    if let Some(root) = &request.root {
+        config.data.root = Some(root.clone());
+    }
+    if let Some(wanted) = request.protocol {
+        require!(
+            wanted == config.protocol,
+            "{}: its model counts bits under protocol {}, you ask for {}\n  a model must be trained for a protocol; numbers of different protocols cannot be compared",
+            run.display(),
+            config.protocol.name(),
+            wanted.name()
+        );
+    }
+    let stage = request.stage.clone().map_or_else(|| last_stage(&folder), Ok)?;
+    let (pictures, split) = pictures(&config, request)?;
+    require!(!pictures.is_empty(), "{split}: there are no pictures to evaluate");
+    let model = models::load(&folder, &config, &stage, device)?;
+    check_shape(model.view.shape(), pictures.shape())?;
+    let bar = progress::bar(&stage, pictures.len() as u64);
+    let batch = models::micro_batch(&config, &stage);
+    let lengths = code_lengths(&model, &pictures, pictures.len(), batch, |n| bar.set_position(n as u64))?;
+    bar.finish_and_clear();
+    let score = lengths.score(model.view.dimensions());
+    let (protocol, color) = (config.protocol, config.color.name().to_owned());
+    let elapsed = started.elapsed().as_secs_f64();
+    Ok(Report { run: run.to_owned(), stage, protocol, split, score, lengths, color, device, elapsed })
+}
+
+/// Evaluate several runs, which must be of one protocol.
+///
+/// # Errors
+/// As [`evaluate`]; a refusal that names the protocols where they differ.
+pub fn evaluate_all(runs: &[PathBuf], request: &Request, device: Device) -> Result<Vec<Report>> {
+    let protocols = runs.iter().map(|run| Ok((run, RunFolder::read(run)?.config::<Config>()?.protocol)));
+    let protocols: Vec<(&PathBuf, Protocol)> = protocols.collect::<Result<_>>()?;
+    if let Some(other) = protocols.iter().find(|(_, p)| *p != protocols[0].1) {
+        return Err(refusal!(
+            "runs of different protocols cannot be compared: {} is {}, {} is {}",
+            protocols[0].0.display(),
+            protocols[0].1.name(),
+            other.0.display(),
+            other.1.name()
+        ));
+    }
+    runs.iter().map(|run| evaluate(run, request, device)).collect()
+}
+
+fn last_stage(folder: &RunFolder) -> Result<String> {
+    let done = ["joint", "tree", "soft", "hard", "em_only", "pixel_hclt"].into_iter().find(|s| folder.stage(s).path(MODEL).exists());
+    done.map(str::to_owned).ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.path("").display()))
+}
+
+fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {
+    if let Some((path, format)) = &request.data {
+        let pictures = data::open_pictures(*format, path, request.split, &config.data)?;
+        return Ok((pictures, path.display().to_string()));
+    }
+    let set = data::open(&config.data, config.seed)?;
+    Ok((set.part(request.split).clone(), request.split.name().to_owned()))
+}
+
+/// Pictures of another shape than the model was trained for are refused.
+fn check_shape(expected: PictureShape, found: PictureShape) -> Result<()> {
+    require!(
+        found == expected,
+        "the pictures are {} x {} x {} with {} levels, the model was trained for {} x {} x {} with {}",
+        found.height,
+        found.width,
+        found.channels,
+        found.levels,
+        expected.height,
+        expected.width,
+        expected.channels,
+        expected.levels
+    );
+    Ok(())
+}
+
+impl Report {
+    /// Everything as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mean = |nats: &[f64]| nats.iter().sum::<f64>() / nats.len() as f64;
+        json!({
+            "run": self.run,
+            "stage": self.stage,
+            "bits_per_dimension": self.score.bits_per_dimension,
+            "standard_error": self.score.standard_error,
+            "nats_mean": self.score.nats_mean,
+            "nats_latent": mean(&self.lengths.latent),
+            "nats_conditional": mean(&self.lengths.conditional),
+            "num_images": self.score.num_images,
+            "num_dimensions": self.score.num_dimensions,
+            "protocol": self.protocol.name(),
+            "color_space": self.color,
+            "split": self.split,
+            "device": device::describe(self.device).device,
+            "elapsed_s": self.elapsed,
+        })
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let s = &self.score;
+        format!(
+            "{} ({}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
+            self.run.display(),
+            self.stage,
+            s.bits_per_dimension,
+            s.standard_error,
+            s.num_images,
+            self.split,
+            self.protocol.name()
+        )
+    }
+
+    /// Write log p(x) in nats, one float64 a picture, as .npy.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_per_image(&self, path: &Path) -> Result<()> {
+        let log_likelihoods: Vec<f64> = self.lengths.total.iter().map(|nats| -nats).collect();
+        ndarray_npy::write_npy(path, &Array1::from_vec(log_likelihoods)).with_context(|| format!("{}: cannot be written", path.display()))
+    }
+}

@@ -1,0 +1,98 @@
+//! `lvd plan`: what an experiment would do, before it does it. Writes nothing.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::config::Config;
+use super::models;
+use super::stages::{Runner, before, stage_fingerprint};
+use crate::data::DataSet;
+use crate::data::view::View;
+use crate::em::EmConfig;
+use crate::patch::config::{FamilyConfig, PatchConfig};
+use crate::run::RunFolder;
+
+/// A description of stages, sizes, parameters, memory and reuse, for people.
+///
+/// # Errors
+/// When the configuration does not fit the pictures.
+pub fn describe(config: &Config, data: &DataSet, run_dir: &Path) -> Result<String> {
+    let view = models::view(config, data.train.shape())?;
+    let shape = view.shape();
+    let mut lines = vec![
+        format!("experiment {} (seed {}), protocol {}, color {}", config.name, config.seed, config.protocol.name(), config.color.name()),
+        format!(
+            "pictures   {} x {} x {}, {} levels: {} training, {} validation, {} test",
+            shape.height, shape.width, shape.channels, shape.levels, data.train.len(), data.valid.len(), data.test.len()
+        ),
+        format!(
+            "patches    {} a picture of {} numbers each; {} training patches in {} clusters",
+            view.patches(), view.variables(), data.train.len() * view.patches(), config.latents.clusters
+        ),
+        format!("run folder {}", run_dir.display()),
+        String::new(),
+    ];
+    for stage in Runner::wanted(config) {
+        let state = if done(config, data, run_dir, stage)? { "done, reused" } else { "to do" };
+        let after = before(stage).map_or(String::new(), |b| format!(" after {b}"));
+        lines.push(format!("{stage:<11} {state:<13}{} {}{after}", work(config, stage), size(config, stage, &view)?));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn done(config: &Config, data: &DataSet, run_dir: &Path, stage: &str) -> Result<bool> {
+    match RunFolder::read(run_dir) {
+        Ok(run) => run.stage(stage).is_done(&stage_fingerprint(config, data, stage)?),
+        Err(_) => Ok(false),
+    }
+}
+
+fn work(config: &Config, stage: &str) -> String {
+    let epochs = |em: &EmConfig| format!("{} epochs of EM, {} pictures a step;", em.epochs, em.batch);
+    match stage {
+        "hard" => epochs(&config.distill.hard),
+        "soft" => epochs(&config.distill.soft),
+        "tree" => epochs(&config.distill.tree.em),
+        "joint" => epochs(&config.distill.joint),
+        "em_only" => config.baselines.em_only.as_ref().map_or(String::new(), epochs),
+        "pixel_hclt" => config.baselines.pixel_hclt.as_ref().map_or(String::new(), |p| epochs(&p.em)),
+        _ => String::new(),
+    }
+}
+
+/// Parameters and memory of a stage's circuit.
+fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
+    if matches!(stage, "teacher" | "latents") {
+        return Ok(String::new());
+    }
+    let patch = models::patch_config(config, stage, view.shape())?;
+    let (clusters, view) = match stage {
+        "pixel_hclt" => (1, View::new(view.shape(), view.color, config.protocol.region(), patch.size)?),
+        _ => (config.latents.clusters, *view),
+    };
+    let (patches, memory) = patch_numbers(&patch, &view, clusters, models::micro_batch(config, stage));
+    let has_tree = matches!(stage, "tree" | "joint" | "em_only");
+    let tree = if has_tree { tree_numbers(config, &view, clusters) } else { clusters - 1 };
+    // Tables, statistics and decayed statistics, four bytes each.
+    let bytes = memory + 12.0 * (patches + tree) as f64;
+    Ok(format!("{} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
+}
+
+/// Free numbers of the patch circuits, and bytes of the messages of a micro-batch.
+fn patch_numbers(patch: &PatchConfig, view: &View, clusters: usize, micro_batch: usize) -> (usize, f64) {
+    let FamilyConfig::Hclt(hclt) = &patch.family;
+    let h = hclt.states;
+    let inputs: usize = view.ranges().iter().map(|(low, high)| (high - low) as usize * h).sum();
+    let edges = (view.variables() - 1) * h * (h - 1) + (h - 1);
+    let examples = (micro_batch * view.patches()).min(1024) as f64;
+    (clusters * (inputs + edges), examples * (view.variables() * h) as f64 * 4.0 * 4.0)
+}
+
+fn tree_numbers(config: &Config, view: &View, clusters: usize) -> usize {
+    let edges = view.patches() - 1;
+    match config.distill.tree.hidden {
+        None => edges * clusters * (clusters - 1) + clusters - 1,
+        Some(h) => edges * h * (h - 1) + h - 1 + view.patches() * h * (clusters - 1),
+    }
+}

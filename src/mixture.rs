@@ -1,0 +1,167 @@
+//! The picture model: patch circuits joined by latents,
+//!
+//! ```text
+//! p(x) = sum_z p(z) prod_i p(x_i | z_i)
+//! ```
+//!
+//! with p(z) independent over positions (one mixture for all patches) or a latent tree. Exact likelihoods and
+//! posteriors; [`train`] adds up statistics, [`score`] streams pictures through.
+
+pub mod score;
+pub mod train;
+pub mod checkpoint;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+use crate::circuit::Circuit;
+use crate::circuit::evidence::Evidence;
+use crate::circuit::mixing::mix;
+use crate::circuit::parameters::Parameters;
+use crate::data::view::View;
+use crate::latent_tree::certain;
+use crate::patch::PatchModel;
+
+/// p(z).
+pub enum Prior {
+    /// The same mixture weights at every position, as logarithms `[K]` (float64).
+    Independent(Tensor),
+    /// A circuit over the positions with soft evidence on the clusters.
+    Tree(Circuit),
+}
+
+/// A model of whole pictures.
+pub struct Mixture {
+    /// How pictures become patches.
+    pub view: View,
+    /// p(patch | cluster).
+    pub patches: Box<dyn PatchModel>,
+    /// p(z).
+    pub prior: Prior,
+}
+
+/// Code lengths of a batch of pictures in nats, float64 `[B]` each: `total = latent + conditional - refund`, where z(x)
+/// is the most probable cluster of every patch given the whole picture.
+#[derive(Debug)]
+pub struct Decomposition {
+    /// -log p(x).
+    pub total: Tensor,
+    /// -log p(z(x)).
+    pub latent: Tensor,
+    /// -log p(x | z(x)).
+    pub conditional: Tensor,
+    /// The codes z(x): int64 `[B, L]`.
+    pub codes: Tensor,
+}
+
+impl Mixture {
+    /// log p(x_i | k) in nats for patches `[B, L, D]`: `[B, L, K]`.
+    ///
+    /// # Errors
+    /// When the patches do not fit.
+    pub fn patch_log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+        let (b, l, d) = patches.size3()?;
+        Ok(self.patches.log_likelihood(&patches.reshape([b * l, d]))?.view([b, l, -1]))
+    }
+
+    /// log p(x) in nats, float64 `[B]`, from [`Mixture::patch_log_likelihood`].
+    ///
+    /// # Errors
+    /// When the shape does not fit the prior.
+    pub fn log_likelihood(&self, patch_log_likelihood: &Tensor) -> Result<Tensor> {
+        match &self.prior {
+            Prior::Independent(log_weights) => {
+                Ok(mix(patch_log_likelihood, log_weights).0.sum_dim_intlist(-1, false, Kind::Double))
+            }
+            Prior::Tree(tree) => {
+                let evidence = Evidence::soft(patch_log_likelihood, tree.plan())?;
+                Ok(tree.log_likelihood(&evidence)?.squeeze_dim(-1))
+            }
+        }
+    }
+
+    /// log p(x) `[B]` and the posterior p(z_i = k | x) `[B, L, K]`.
+    ///
+    /// # Errors
+    /// When the shape does not fit the prior.
+    pub fn posterior(&self, patch_log_likelihood: &Tensor) -> Result<(Tensor, Tensor)> {
+        match &self.prior {
+            Prior::Independent(log_weights) => {
+                let (total, posterior) = mix(patch_log_likelihood, log_weights);
+                Ok((total.sum_dim_intlist(-1, false, Kind::Double), posterior))
+            }
+            Prior::Tree(tree) => {
+                let (total, posterior) = train::tree_flows(tree, patch_log_likelihood, None)?;
+                Ok((total, posterior))
+            }
+        }
+    }
+
+    /// Where the bits of a batch of patches `[B, L, D]` go.
+    ///
+    /// # Errors
+    /// When the patches do not fit.
+    pub fn decompose(&self, patches: &Tensor) -> Result<Decomposition> {
+        let _guard = tch::no_grad_guard();
+        let log_likelihood = self.patch_log_likelihood(patches)?;
+        let (total, posterior) = self.posterior(&log_likelihood)?;
+        let codes = posterior.argmax(-1, false);
+        let chosen = log_likelihood.gather(-1, &codes.unsqueeze(-1), false).squeeze_dim(-1);
+        let latent = self.log_likelihood(&certain(&codes, self.patches.clusters() as i64))?;
+        let conditional = chosen.sum_dim_intlist(-1, false, Kind::Double);
+        Ok(Decomposition { total: -total, latent: -latent, conditional: -conditional, codes })
+    }
+
+    /// Free numbers of the model.
+    #[must_use]
+    pub fn parameter_count(&self) -> usize {
+        let prior = match &self.prior {
+            Prior::Independent(weights) => weights.numel() - 1,
+            Prior::Tree(tree) => Parameters::count(tree.plan()),
+        };
+        self.patches.parameter_count() + prior
+    }
+
+    /// Draw pictures: patches as int64 `[count, L, D]`.
+    #[must_use]
+    pub fn sample(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let codes = self.sample_codes(count, rng);
+        let shape = [count as i64, self.view.patches() as i64, self.view.variables() as i64];
+        let out = Tensor::zeros(shape, (Kind::Int64, self.patches.device()));
+        let flat = out.view([-1, shape[2]]);
+        let codes = codes.reshape([-1]);
+        for k in 0..self.patches.clusters() {
+            let rows = codes.eq(k as i64).nonzero().squeeze_dim(1);
+            if rows.numel() > 0 {
+                let drawn = self.patches.sample(k, rows.numel(), rng);
+                let _ = flat.shallow_clone().index_copy_(0, &rows, &drawn);
+            }
+        }
+        out
+    }
+
+    fn sample_codes(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        match &self.prior {
+            Prior::Tree(tree) => tree.sample(0, count, rng),
+            Prior::Independent(log_weights) => {
+                let positions = self.view.patches() as i64;
+                let probabilities = log_weights.exp().expand([count as i64 * positions, -1], false);
+                crate::circuit::sample::draw(&probabilities, rng).view([count as i64, positions])
+            }
+        }
+    }
+
+    /// The patches of pixels u8 `[B, H, W, C]`, int16 `[B, L, D]`, on the model's device.
+    #[must_use]
+    pub fn patches_of(&self, pixels: &Tensor) -> Tensor {
+        self.view.patches_of(&pixels.to_device(self.patches.device()))
+    }
+}
+
+/// The logarithm of even weights over `clusters` clusters.
+#[must_use]
+pub fn even_weights(clusters: usize, device: tch::Device) -> Tensor {
+    Tensor::full([clusters as i64], -(clusters as f64).ln(), (Kind::Double, device))
+}

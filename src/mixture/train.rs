@@ -1,0 +1,183 @@
+//! Statistics of a mixture and its M-step: which parts move, and what is remembered between steps.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+use super::{Mixture, Prior};
+use crate::circuit::Circuit;
+use crate::circuit::evidence::Evidence;
+use crate::circuit::flows::Statistics;
+use crate::em::{self, EmConfig, InputFamily, Learner};
+
+/// Which parts of a mixture learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The patch circuits.
+    pub patches: bool,
+    /// p(z).
+    pub prior: bool,
+}
+
+/// A cluster below this share of the even share has lost its data.
+const LOST: f64 = 0.01;
+
+/// A mixture while it learns.
+pub struct Training<'a> {
+    /// The model; its parameters move with every [`Training::step`].
+    pub model: &'a mut Mixture,
+    parts: Parts,
+    config: EmConfig,
+    /// Patches in the data set.
+    patches: f64,
+    tree: Option<(Learner, Statistics)>,
+    /// Posterior weight of every cluster since the last step `[K]`, and since the last look at lost clusters.
+    weights: Tensor,
+    usage: Tensor,
+}
+
+impl<'a> Training<'a> {
+    /// Begin a training on `pictures` pictures.
+    #[must_use]
+    pub fn new(model: &'a mut Mixture, parts: Parts, config: &EmConfig, pictures: usize) -> Self {
+        let patches = (pictures * model.view.patches()) as f64;
+        if parts.patches {
+            model.patches.start(config, patches);
+        }
+        let tree = match &model.prior {
+            Prior::Tree(tree) if parts.prior => {
+                let marginals = em::uniform_marginals(tree.plan(), tree);
+                let learner = Learner::new(config, InputFamily::Categorical, pictures as f64, tree, marginals);
+                Some((learner, Statistics::new(tree)))
+            }
+            _ => None,
+        };
+        let zeros = Tensor::zeros([model.patches.clusters() as i64], (Kind::Double, model.patches.device()));
+        Self { model, parts, config: config.clone(), patches, tree, weights: zeros.copy(), usage: zeros }
+    }
+
+    /// Statistics of patches `[B, L, D]`, weighted by the posterior of their clusters; returns log p(x) `[B]` of the
+    /// model before the step.
+    ///
+    /// # Errors
+    /// When the patches do not fit.
+    pub fn accumulate(&mut self, patches: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let log_likelihood = self.model.patch_log_likelihood(patches)?;
+        let (total, posterior) = match (&self.model.prior, &mut self.tree) {
+            (Prior::Tree(tree), Some((_, statistics))) => tree_flows(tree, &log_likelihood, Some(statistics))?,
+            _ => self.model.posterior(&log_likelihood)?,
+        };
+        self.add(patches, &posterior)?;
+        Ok(total)
+    }
+
+    /// Statistics of patches `[B, L, D]` whose clusters `[B, L]` are given; returns log p(x, z) `[B]` with clusters
+    /// drawn independently.
+    ///
+    /// # Errors
+    /// When the patches do not fit.
+    pub fn accumulate_assigned(&mut self, patches: &Tensor, codes: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let device = self.model.patches.device();
+        let clusters = self.model.patches.clusters() as i64;
+        self.add(patches, &codes.to_device(device).to_kind(Kind::Int64).one_hot(clusters).to_kind(Kind::Float))
+    }
+
+    fn add(&mut self, patches: &Tensor, posterior: &Tensor) -> Result<()> {
+        let (b, l, d) = patches.size3()?;
+        let posterior = posterior.view([b * l, -1]);
+        let weights = posterior.sum_dim_intlist(0, false, Kind::Double);
+        self.weights += &weights;
+        self.usage += weights;
+        if self.parts.patches {
+            self.model.patches.accumulate(&patches.reshape([b * l, d]), &posterior)?;
+        }
+        Ok(())
+    }
+
+    /// M-step of size `eta` from what was accumulated.
+    pub fn step(&mut self, eta: f64) {
+        let _guard = tch::no_grad_guard();
+        if self.parts.patches {
+            self.model.patches.step(eta);
+        }
+        let weights = std::mem::replace(&mut self.weights, self.usage.zeros_like());
+        if !self.parts.prior {
+            return;
+        }
+        match (&mut self.model.prior, &mut self.tree) {
+            (Prior::Tree(tree), Some((learner, statistics))) => {
+                let full = std::mem::replace(statistics, Statistics::new(tree));
+                learner.step(tree, full, eta);
+            }
+            (Prior::Independent(log_weights), _) => {
+                let share: Tensor = (weights + self.config.pseudocount).clamp_min(f64::MIN_POSITIVE);
+                let new = &share / share.sum(Kind::Double);
+                *log_weights = (log_weights.exp() * (1.0 - eta) + new * eta).log();
+            }
+            (Prior::Tree(_), None) => {}
+        }
+    }
+
+    /// Replace clusters that have lost their data since the last call by perturbed copies of the largest ones, where
+    /// p(z) is independent over positions; returns pairs (lost, copied from).
+    ///
+    /// # Errors
+    /// When the patch model cannot be rebuilt.
+    pub fn reseed(&mut self, rng: &mut ChaCha8Rng) -> Result<Vec<(usize, usize)>> {
+        let usage: Vec<f64> = Vec::try_from(&self.usage)?;
+        let _ = self.usage.zero_();
+        let even = usage.iter().sum::<f64>() / usage.len() as f64;
+        let Prior::Independent(log_weights) = &mut self.model.prior else { return Ok(Vec::new()) };
+        let mut order: Vec<usize> = (0..usage.len()).collect();
+        order.sort_by(|&a, &b| usage[b].total_cmp(&usage[a]).then(a.cmp(&b)));
+        let lost: Vec<usize> = order.iter().copied().filter(|&k| usage[k] < LOST * even).collect();
+        let pairs: Vec<(usize, usize)> = lost.into_iter().zip(order).filter(|(to, from)| to != from).collect();
+        for &(to, from) in &pairs {
+            self.model.patches.reseed(from, to, &self.config, self.patches, rng)?;
+            let half = log_weights.double_value(&[from as i64]) - std::f64::consts::LN_2;
+            let _ = log_weights.get(from as i64).fill_(half);
+            let _ = log_weights.get(to as i64).fill_(half);
+        }
+        Ok(pairs)
+    }
+
+    /// What a later [`Training::restore`] needs beside the model, to go on as if nothing had happened.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut named = self.model.patches.learning_state();
+        named.push(("training.usage".to_owned(), self.usage.copy()));
+        if let Some((learner, _)) = &self.tree {
+            named.extend(learner.state().into_iter().map(|(name, t)| (format!("tree.{name}"), t)));
+        }
+        named
+    }
+
+    /// Take up model and learning state, saved between steps.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit.
+    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.model.restore(tensors)?;
+        self.usage.copy_(tensors.get("training.usage").context("tensor training.usage is missing from the checkpoint")?);
+        if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &mut self.tree) {
+            let own = tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("tree.")?.to_owned(), t.shallow_clone())));
+            learner.restore(tree, &own.collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// log p(x) `[B]` and posteriors `[B, L, K]` of a latent tree; adds its flows to the statistics where given.
+pub(super) fn tree_flows(tree: &Circuit, log_likelihood: &Tensor, statistics: Option<&mut Statistics>) -> Result<(Tensor, Tensor)> {
+    let evidence = Evidence::soft(log_likelihood, tree.plan())?;
+    let messages = tree.forward(&evidence, true)?;
+    let mut unused = None;
+    let statistics = statistics.unwrap_or_else(|| unused.insert(Statistics::new(tree)));
+    let ones = messages.log_likelihood.ones_like();
+    let posterior = tree.flows(&messages, &ones, statistics).context("a latent tree reads soft evidence")?;
+    Ok((messages.log_likelihood.squeeze_dim(-1), posterior))
+}

@@ -1,0 +1,28 @@
+//! The run folder: everything that a run leaves behind, and what it needs to go on after an interruption.
+//!
+//! ```text
+//! config.yaml      the configuration with every default filled in
+//! manifest.json    code, libtorch, device, data and weights behind the numbers
+//! metrics.jsonl    one JSON object a line, flushed at once
+//! log.txt          what was said on the terminal, with times
+//! <stage>/         a folder a stage: its files, partial state while it runs, record.json when it is done
+//! ```
+//!
+//! Stages meet only in these files. Nothing here knows what a stage computes.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod folder;
+pub mod interrupt;
+pub mod log;
+pub mod manifest;
+pub mod metrics;
+pub mod progress;
+pub mod stage;
+
+pub use atomic::{atomic_write, sha256_file};
+pub use checkpoint::Checkpoint;
+pub use folder::RunFolder;
+pub use manifest::Manifest;
+pub use metrics::Metrics;
+pub use stage::{Stage, fingerprint};

@@ -1,0 +1,96 @@
+//! Files that are whole or not there: written to a temporary name, synced, renamed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// Write `bytes` to `path` so that a reader, or a crash at any moment, sees the old file or the new one.
+///
+/// # Errors
+/// When the folder cannot be written to or the disk is full.
+pub fn atomic_write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    atomically(path, |temporary| fs::write(temporary, bytes).map_err(Into::into))
+}
+
+/// Like [`atomic_write`] for a writer that wants a path: `fill` writes, or replaces, the file of the name it is given.
+///
+/// # Errors
+/// When `fill` fails, the folder cannot be written to or the disk is full; the file at `path` is then as it was.
+pub fn atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    write_and_rename(path, fill).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
+    let temporary =
+        tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder)?;
+    let mode = temporary.as_file().metadata()?.permissions();
+    let temporary = temporary.into_temp_path();
+    fill(&temporary)?;
+    let file = File::open(&temporary)?;
+    file.set_permissions(mode)?;
+    file.sync_all()?;
+    temporary.persist(path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// SHA-256 of a file's bytes, in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let context = || format!("{}: cannot be read", path.display());
+    let mut file = io::BufReader::with_capacity(1 << 20, File::open(path).with_context(context)?);
+    let mut hasher = HashWriter(Sha256::new());
+    io::copy(&mut file, &mut hasher).with_context(context)?;
+    Ok(hex::encode(hasher.0.finalize()))
+}
+
+struct HashWriter(Sha256);
+
+impl io::Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        atomic_write(&path, "old").unwrap();
+        let error = atomically(&path, |temporary| {
+            fs::write(temporary, "half")?;
+            anyhow::bail!("disk full")
+        });
+        assert_eq!(format!("{:#}", error.unwrap_err()), format!("{}: cannot be written: disk full", path.display()));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        atomic_write(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one_of_abc() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, appendix B.1
+        assert_eq!(sha256_file(&path).unwrap(), known);
+    }
+}

@@ -1,0 +1,154 @@
+//! Checkpoints: named tensors and text metadata in one safetensors file.
+//!
+//! The same content gives the same bytes, so that a file's hash can stand for what is in it: tensors are sorted by name
+//! and all metadata is one JSON object under the key `lvd`, because the format itself keeps no order.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use tch::{Device, Kind, Tensor};
+
+use super::atomic::atomically;
+use crate::{refusal, require};
+
+const METADATA_KEY: &str = "lvd";
+const KINDS: [(Kind, Dtype); 6] = [
+    (Kind::Float, Dtype::F32),
+    (Kind::Double, Dtype::F64),
+    (Kind::Int64, Dtype::I64),
+    (Kind::Int, Dtype::I32),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Uint8, Dtype::U8),
+];
+
+/// Save tensors (f32, f64, i64, i32, i16 or u8; any device, any layout) and metadata, atomically.
+///
+/// # Errors
+/// When a name comes twice, a tensor is of another kind, or the file cannot be written.
+pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let stored = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), Stored::new(name, tensor)?)));
+    let stored: Vec<_> = stored.collect::<Result<_>>().with_context(|| path.display().to_string())?;
+    let names: std::collections::BTreeSet<_> = tensors.iter().map(|(name, _)| name).collect();
+    ensure!(names.len() == tensors.len(), "{}: two tensors of one name", path.display());
+    let header = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(metadata)?)]);
+    atomically(path, |temporary| Ok(safetensors::serialize_to_file(stored, Some(header), temporary)?))
+}
+
+/// A tensor that is brought to the CPU only when its turn to be written comes.
+struct Stored<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl<'a> Stored<'a> {
+    fn new(name: &str, tensor: &'a Tensor) -> Result<Self> {
+        let dtype = KINDS.iter().find(|(kind, _)| *kind == tensor.kind()).map(|(_, dtype)| *dtype);
+        let dtype = dtype.with_context(|| format!("tensor '{name}': kind {:?} cannot be saved", tensor.kind()))?;
+        Ok(Self { tensor, dtype, shape: tensor.size().iter().map(|&n| n as usize).collect() })
+    }
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        self.tensor.to_device(Device::Cpu).contiguous().copy_data_u8(&mut bytes, self.tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
+/// What a checkpoint file held.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The tensors not yet taken, by name, on the device asked for.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The metadata given to [`save`].
+    pub metadata: BTreeMap<String, String>,
+    path: PathBuf,
+}
+
+/// Read a checkpoint; its tensors go to `device`.
+///
+/// # Errors
+/// A refusal naming the file (and tensor) when it is missing, truncated, or holds a kind of tensor that [`save`] does
+/// not write.
+pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
+    let file = path.display();
+    let bytes = std::fs::read(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    let broken = |error: &dyn std::fmt::Display| {
+        refusal!(
+            "{file}: not a complete safetensors file ({} bytes): {error}\n  delete it to have it made again, or fetch it again",
+            bytes.len()
+        )
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+    let metadata = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY)).map_or("{}", String::as_str);
+    let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
+    let views = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+    let tensors =
+        views.iter().map(|(name, view)| Ok((name.to_owned(), to_tensor(path, name, &view)?.to_device(device))));
+    Ok(Checkpoint { tensors: tensors.collect::<Result<_>>()?, metadata, path: path.to_owned() })
+}
+
+fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+    let known = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);
+    let kind = known.ok_or_else(|| {
+        let found = view.dtype();
+        refusal!("{}: tensor '{name}': expected f32, f64, i64, i32, i16 or u8, found {found:?}", path.display())
+    })?;
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+}
+
+impl Checkpoint {
+    /// Take out a tensor that must be there with this shape.
+    ///
+    /// # Errors
+    /// A refusal with file, tensor, expected and found shape.
+    pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let file = self.path.display();
+        let tensor = self.tensors.remove(name).ok_or_else(|| {
+            let there: Vec<_> = self.tensors.keys().map(String::as_str).collect();
+            refusal!("{file}: tensor '{name}' is missing; the file holds: {}", there.join(", "))
+        })?;
+        let found = tensor.size();
+        require!(found == shape, "{file}: tensor '{name}': expected shape {shape:?}, found {found:?}");
+        Ok(tensor)
+    }
+
+    /// Like [`Checkpoint::take`], and every number must be finite.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::take`]; a refusal that says how many numbers are not finite.
+    pub fn take_finite(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let tensor = self.take(name, shape)?;
+        let bad = tensor.numel() as i64 - tensor.isfinite().sum(Kind::Int64).int64_value(&[]);
+        let file = self.path.display();
+        require!(bad == 0, "{file}: tensor '{name}': {bad} of {} numbers are not finite", tensor.numel());
+        Ok(tensor)
+    }
+
+    /// A metadata entry that must be there.
+    ///
+    /// # Errors
+    /// A refusal with file and key.
+    pub fn entry(&self, key: &str) -> Result<&str> {
+        let value = self.metadata.get(key).map(String::as_str);
+        value.ok_or_else(|| refusal!("{}: metadata '{key}' is missing", self.path.display()))
+    }
+}

@@ -1,0 +1,38 @@
+//! Ctrl-C: the first asks the run to save and stop at the next step, the second ends the process at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::refusal::Interrupted;
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// Listen for Ctrl-C (and a request to terminate) from now on. Once a process.
+///
+/// # Errors
+/// When the process has a handler already.
+pub fn install() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if REQUESTED.swap(true, Ordering::SeqCst) {
+            // SAFETY: ends the process without running destructors, which other threads may still be using.
+            unsafe { libc::_exit(130) }
+        }
+        tracing::warn!("stopping after this step; once more to stop at once");
+    })
+    .context("Ctrl-C cannot be listened for")
+}
+
+/// Whether the user has asked to stop.
+#[must_use]
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// To be called between steps, when everything is saved.
+///
+/// # Errors
+/// [`Interrupted`] when the user has asked to stop.
+pub fn check() -> Result<()> {
+    if requested() { Err(Interrupted.into()) } else { Ok(()) }
+}

@@ -1,0 +1,45 @@
+//! Progress bars on stderr, and a way to write to stderr around them. Hidden when stderr is no terminal.
+
+use std::io::{self, Write};
+use std::sync::LazyLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// A bar of `length` steps. Its message (`set_message`) stands at the end of the line; `finish_and_clear` removes it.
+#[must_use]
+pub fn bar(label: &str, length: u64) -> ProgressBar {
+    let template = "{prefix:>16} {wide_bar} {pos}/{len} {elapsed} (left {eta}) {msg}";
+    let style = ProgressStyle::with_template(template).expect("the template is right");
+    BARS.add(ProgressBar::new(length).with_style(style).with_prefix(label.to_owned()))
+}
+
+/// Standard error, with the bars taken away while something is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_counts_whether_it_is_seen_or_not() {
+        let bar = bar("patch circuits", 3);
+        bar.inc(2);
+        bar.set_message("4.92 bpd");
+        assert_eq!((bar.position(), bar.length(), bar.message().as_str()), (2, Some(3), "4.92 bpd"));
+        bar.finish_and_clear();
+    }
+}
