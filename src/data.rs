@@ -1,3 +1,21 @@
 //! Image sets: reading, splits, hashes, batches, patches as integer tensors.
+//!
+//! Files become [`pictures::Pictures`]: views on memory-mapped bytes that cost no memory until a batch is asked for.
+//! [`set::open`] turns a `data:` section into three of them. Labels are never read.
 
+pub mod source;
 pub mod pictures;
+pub mod idx;
+pub mod cifar;
+pub mod npz;
+pub mod folder;
+pub mod embedded;
+pub mod split;
+pub mod config;
+pub mod set;
+pub mod patches;
+pub mod batches;
+
+pub use config::{DataConfig, Format};
+pub use set::{DataSet, PictureOptions, open, open_pictures};
+pub use split::Split;

@@ -1,0 +1,29 @@
+//! CIFAR-10, binary version: records of a label byte and the red, green and blue planes of a 32x32 picture.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::source;
+use crate::require;
+
+const SIDE: usize = 32;
+const RECORD: usize = 1 + 3 * SIDE * SIDE;
+
+/// Pictures of one batch file (`data_batch_1.bin`), mapped.
+///
+/// # Errors
+/// A refusal where the file is missing or no whole number of records, or a value reaches `levels`.
+pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
+    let source = source::map(path)?;
+    let length = (*source).as_ref().len();
+    require!(
+        length > 0 && length.is_multiple_of(RECORD),
+        "{}: {length} bytes are no whole number of CIFAR-10 records of {RECORD} bytes (binary version, label and 3 planes)",
+        path.display(),
+    );
+    let shape = PictureShape { height: SIDE, width: SIDE, channels: 3, levels };
+    let segment = Segment { source, offset: 1, stride: RECORD, count: length / RECORD, layout: Layout::Planar };
+    Pictures::from_segments(vec![segment], shape)
+}

@@ -1,0 +1,93 @@
+//! NumPy files: `.npy` arrays uint8 `[N, H, W]` or `[N, H, W, C]`, and the `.npz` layout of downsampled `ImageNet`
+//! (array `data`, uint8 `[N, 3*S*S]`, the three planes of an S x S picture after each other).
+//!
+//! `.npy` files and stored (`np.savez`) entries are mapped; deflated ones are unpacked to a temporary file.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::Result;
+use ndarray::{ArrayViewD, Axis};
+use ndarray_npy::{ViewNpyError, ViewNpyExt};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::source::{self, Source};
+use crate::{refusal, require};
+
+/// Name of the array of pictures, as stored in the archive.
+const ENTRY: &str = "data.npy";
+
+/// Pictures of a `.npy` file, mapped.
+///
+/// # Errors
+/// A refusal where the file is no such array, or a value reaches `levels`.
+pub fn open_npy(path: &Path, levels: usize) -> Result<Pictures> {
+    let source = source::map(path)?;
+    let name = path.display().to_string();
+    let (dims, offset) = array(&name, (*source).as_ref())?;
+    let (count, height, width, channels) = match dims[..] {
+        [n, h, w] => (n, h, w, 1),
+        [n, h, w, c @ (1 | 3)] => (n, h, w, c),
+        _ => return Err(refusal!("{name}: shape is {dims:?}, expected [N, H, W] or [N, H, W, C] with 1 or 3 channels")),
+    };
+    let shape = PictureShape { height, width, channels, levels };
+    let segment = Segment { source, offset, stride: shape.dimensions(), count, layout: Layout::Interleaved };
+    Pictures::from_segments(vec![segment], shape)
+}
+
+/// Pictures of the array `data` of a `.npz` file in the layout of downsampled `ImageNet`.
+///
+/// # Errors
+/// A refusal where the file is no such archive, or a value reaches `levels`.
+pub fn open_npz(path: &Path, levels: usize) -> Result<Pictures> {
+    let name = format!("{}, array data", path.display());
+    let (source, start, length) = entry(path)?;
+    let bytes = (*source).as_ref().get(start..start.saturating_add(length));
+    let (dims, offset) = array(&name, bytes.ok_or_else(|| refusal!("{name}: ends after the file"))?)?;
+    let side = match dims[..] {
+        [_, width] if width % 3 == 0 => (width / 3).isqrt(),
+        _ => 0,
+    };
+    require!(
+        side > 0 && dims[1] == 3 * side * side,
+        "{name}: shape is {dims:?}, expected [N, 3*S*S] (3072 numbers a picture for 32x32, 12288 for 64x64)"
+    );
+    let shape = PictureShape { height: side, width: side, channels: 3, levels };
+    let (stride, count) = (shape.dimensions(), dims[0]);
+    let segment = Segment { source, offset: start + offset, stride, count, layout: Layout::Planar };
+    Pictures::from_segments(vec![segment], shape)
+}
+
+/// Where the bytes of the array `data` are: in the mapped archive itself if it is stored, else unpacked.
+fn entry(path: &Path) -> Result<(Source, usize, usize)> {
+    let broken = |e: &dyn std::fmt::Display| refusal!("{}: broken npz file: {e}", path.display());
+    let source = source::map(path)?;
+    let shared = source.clone();
+    let mut archive = ZipArchive::new(Cursor::new((*shared).as_ref())).map_err(|e| broken(&e))?;
+    let names: Vec<String> = archive.file_names().map(|n| n.trim_end_matches(".npy").to_owned()).collect();
+    let index = archive.index_for_name(ENTRY);
+    let index =
+        index.ok_or_else(|| refusal!("{}: no array `data`, found {}", path.display(), names.join(", ")))?;
+    let mut file = archive.by_index(index).map_err(|e| broken(&e))?;
+    let length = file.size() as usize;
+    if file.compression() == CompressionMethod::Stored {
+        return Ok((source, file.data_start() as usize, length));
+    }
+    let unpacked = source::spool(|out| source::copy(&mut file, out, |e| broken(&e)))?;
+    Ok((unpacked, 0, length))
+}
+
+/// Shape of a `.npy` array of bytes in C order, and where its first element lies.
+fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
+    let view = ArrayViewD::<u8>::view_npy(bytes).map_err(|e| match e {
+        ViewNpyError::WrongDescriptor(found) => {
+            refusal!("{name}: element type is {found}, expected '|u1' (save it with .astype('uint8'))")
+        }
+        other => refusal!("{name}: broken npy array: {other}"),
+    })?;
+    let first_runs_slowest = view.is_standard_layout();
+    require!(first_runs_slowest, "{name}: is in Fortran order, expected C order (save it with np.ascontiguousarray)");
+    let elements: usize = view.shape().iter().product();
+    Ok(((0..view.ndim()).map(|a| view.len_of(Axis(a))).collect(), bytes.len() - elements))
+}
