@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := env("OMP_WAIT_POLICY", "passive")
 
 # List what there is to do.
 default:
-    @just --list
+    @{{ quote(just_executable()) }} --list
 
 # Fetch libtorch into third_party (once); `just setup cuda` brings the CUDA libraries for a machine with a GPU.
 setup kind="cpu":
