@@ -1,6 +1,7 @@
 //! Tells the loader where libtorch lies, so that binaries, tests and examples start without environment variables,
 //! and the program from which commit it was built.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -9,10 +10,13 @@ fn main() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     }
     let sources = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
-    sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
+    for source in sources {
+        println!("cargo:rerun-if-changed={source}");
+    }
     if let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) {
-        let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| std::path::Path::new(log).exists());
-        log.iter().for_each(|log| println!("cargo:rerun-if-changed={log}"));
+        if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
+            println!("cargo:rerun-if-changed={log}");
+        }
         let changed = git(&[&["status", "--porcelain", "--"][..], &sources[..]].concat());
         let mark = if changed.is_some_and(|list| !list.is_empty()) { "-changed" } else { "" };
         println!("cargo:rustc-env=LVD_COMMIT={commit}{mark}");

@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY := env("OMP_WAIT_POLICY", "passive")
 
 # List what there is to do.
 default:
-    @just --list
+    @{{ quote(just_executable()) }} --list
 
 # Fetch libtorch into third_party (once); `just setup cuda` brings the CUDA libraries for a machine with a GPU.
 setup kind="cpu":
@@ -33,17 +33,17 @@ plan experiment="digits" *args: setup
 eval run *args: setup
     @cargo run --quiet --release -- eval "$@"
 
-# All tests, one process each where cargo-nextest is there, else one after the other; then the examples in the docs.
+# All tests: the examples in the docs, then the rest, a process each where cargo-nextest is there, else one by one.
 test: setup
     #!/usr/bin/env bash
     set -euo pipefail
     export OMP_NUM_THREADS=1
+    cargo test --release --doc
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --release --no-fail-fast
     else
         cargo test --release --no-fail-fast --lib --bins --tests -- --test-threads=1
     fi
-    cargo test --release --doc
 
 # Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation.
 lint: setup

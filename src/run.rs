@@ -5,7 +5,7 @@
 //! manifest.json    code, libtorch, device, data and weights behind the numbers
 //! metrics.jsonl    one JSON object a line, flushed at once
 //! log.txt          what was said on the terminal, with times
-//! <stage>/         a folder a stage: its files, partial state while it runs, record.json when it is done
+//! <stage>/         a folder a stage: inputs.sha256, partial state while it runs, record.json when done, and its files
 //! ```
 //!
 //! Stages meet only in these files. Nothing here knows what a stage computes.

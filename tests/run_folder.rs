@@ -108,7 +108,7 @@ fn a_stage_is_reused_only_with_the_same_inputs_and_files() {
     let stage = run.stage("latents");
     let print = fingerprint(&config()["em"]).unwrap();
     assert!(!stage.is_done(&print).unwrap());
-    stage.create().unwrap();
+    assert!(!stage.begin(&print).unwrap());
     fs::write(stage.path("codebook"), "abc").unwrap();
     fs::write(stage.partial(), "state").unwrap();
     stage.finish(&print, json!({"inertia": 2.5})).unwrap();
@@ -122,6 +122,21 @@ fn a_stage_is_reused_only_with_the_same_inputs_and_files() {
     assert!(!stage.is_done(&print).unwrap(), "a changed file");
     fs::remove_file(stage.path("codebook")).unwrap();
     assert!(!stage.is_done(&print).unwrap(), "a missing file");
+}
+
+#[test]
+fn unfinished_work_is_taken_up_only_with_the_same_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = RunFolder::open(folder.path(), &config(), &[]).unwrap().stage("em");
+    assert!(!stage.begin("one").unwrap());
+    fs::write(stage.partial(), "state").unwrap();
+    assert!(stage.begin("one").unwrap(), "goes on");
+    assert!(!stage.begin("two").unwrap(), "other inputs: from the start");
+    fs::write(stage.partial(), "state").unwrap();
+    stage.finish("two", Value::Null).unwrap();
+    fs::write(stage.path("extra"), "").unwrap();
+    assert!(!stage.begin("two").unwrap(), "done once: from the start");
+    assert!(!stage.path("extra").exists());
 }
 
 fn every_kind() -> Vec<(String, Tensor)> {
@@ -256,7 +271,7 @@ fn broken_files_of_a_run_are_named() {
     broken(&run.path("manifest.json"));
     assert!(refusal_of(&run.manifest().unwrap_err()).contains("manifest.json: no manifest: EOF while parsing"));
     let stage = run.stage("em");
-    stage.create().unwrap();
+    stage.begin("").unwrap();
     broken(&stage.path("record.json"));
     assert!(refusal_of(&stage.is_done("").unwrap_err()).contains("em/record.json: no stage record: EOF while parsing"));
 }

@@ -156,7 +156,7 @@ fn is_test_only(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident("cfg") && words(attribute))
 }
 
-fn lines(from: impl Spanned, to: impl Spanned) -> usize {
+fn lines(from: &impl Spanned, to: &impl Spanned) -> usize {
     to.span().end().line + 1 - from.span().start().line
 }
 

@@ -13,7 +13,7 @@ use super::source::Source;
 use crate::require;
 
 /// Size of every picture of a set; values are `0..levels`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct PictureShape {
     /// Rows.
     pub height: usize,
@@ -147,6 +147,8 @@ impl Pictures {
         }
     }
 
+    /// stub
+    pub fn sha256(&self)->Result<String>{ use sha2::Digest; Ok(hex::encode(sha2::Sha256::digest(&self.bytes[..]))) }
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -32,9 +32,10 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Say that the CPU is used instead: quietly on a machine without a GPU, as a warning where one lies idle.
     pub(super) fn log(&self) {
-        match self {
-            Self::NoDriver(_) => tracing::debug!("computing on the CPU: {self}"),
-            _ => tracing::warn!("computing on the CPU: {self}"),
+        if matches!(self, Self::NoDriver(_)) {
+            tracing::debug!("computing on the CPU: {self}");
+        } else {
+            tracing::warn!("computing on the CPU: {self}");
         }
     }
 }
@@ -54,7 +55,7 @@ pub(super) fn driver() -> Result<Library, Obstacle> {
 /// Load the CUDA part of libtorch for the rest of the process, once there is a driver.
 pub(super) fn load(given: Option<&Path>) -> Result<(), Obstacle> {
     driver()?;
-    let mut failures = String::new();
+    let mut failures = Vec::new();
     for path in candidates(given, std::env::var_os("LIBTORCH").map(PathBuf::from)) {
         match open(&path, RTLD_NOW | RTLD_GLOBAL) {
             Ok(library) => {
@@ -62,10 +63,10 @@ pub(super) fn load(given: Option<&Path>) -> Result<(), Obstacle> {
                 tracing::debug!("loaded {}", path.display());
                 return Ok(());
             }
-            Err(error) => failures.push_str(&format!("\n    {}: {error}", path.display())),
+            Err(error) => failures.push(format!("\n    {}: {error}", path.display())),
         }
     }
-    Err(Obstacle::NoLibrary(failures))
+    Err(Obstacle::NoLibrary(failures.concat()))
 }
 
 /// Where the library may lie: the given folder alone; else beside the libtorch in use, in the project's own CUDA

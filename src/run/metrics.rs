@@ -72,8 +72,12 @@ impl Metrics {
         let lines = read(&self.path)?;
         if lines.iter().any(|line| line.stage == stage && line.step > step) {
             let kept = lines.iter().filter(|line| line.stage != stage || line.step <= step);
-            let text: Vec<String> = kept.map(serde_json::to_string).collect::<Result<_, _>>()?;
-            atomic_write(&self.path, text.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+            let mut text = Vec::new();
+            for line in kept {
+                serde_json::to_writer(&mut text, line)?;
+                text.push(b'\n');
+            }
+            atomic_write(&self.path, text)?;
             self.file = File::options().append(true).open(&self.path)?;
         }
         Ok(())

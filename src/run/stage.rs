@@ -15,6 +15,7 @@ use super::manifest::timestamp;
 use crate::refusal;
 
 const RECORD: &str = "record.json";
+const INPUTS: &str = "inputs.sha256";
 const PARTIAL: &str = "partial.safetensors";
 
 /// A hash that stands for everything a stage is made from: its part of the configuration, and the fingerprints and
@@ -62,12 +63,23 @@ impl Stage {
         self.path(PARTIAL)
     }
 
-    /// Make the stage's folder.
+    /// Get ready to work: what was begun from the same inputs and not finished stays, anything else in the stage's
+    /// folder is removed. Says whether there is a [`Stage::partial`] state to go on from.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn create(&self) -> Result<()> {
-        fs::create_dir_all(&self.folder).with_context(|| format!("{}: cannot be made", self.folder.display()))
+    /// When the folder cannot be read or written.
+    pub fn begin(&self, fingerprint: &str) -> Result<bool> {
+        let inputs = self.path(INPUTS);
+        let begun = fs::read_to_string(&inputs).is_ok_and(|found| found == fingerprint) && !self.path(RECORD).exists();
+        if !begun {
+            let context = || format!("{}: cannot be made anew", self.folder.display());
+            if self.folder.exists() {
+                fs::remove_dir_all(&self.folder).with_context(context)?;
+            }
+            fs::create_dir_all(&self.folder).with_context(context)?;
+            atomic_write(&inputs, fingerprint)?;
+        }
+        Ok(self.partial().exists())
     }
 
     /// The record, when the stage was finished once.
@@ -104,12 +116,11 @@ impl Stage {
         Ok(true)
     }
 
-    /// Record that the stage is finished: hash its files, remove its partial state.
+    /// Record that the stage, once begun, is finished: hash its files, remove its partial state.
     ///
     /// # Errors
     /// When a file cannot be read, written or removed.
     pub fn finish(&self, fingerprint: &str, summary: Value) -> Result<()> {
-        self.create()?;
         let partial = self.partial();
         if partial.exists() {
             fs::remove_file(&partial).with_context(|| format!("{}: cannot be removed", partial.display()))?;
@@ -120,13 +131,14 @@ impl Stage {
     }
 }
 
-/// SHA-256 of every file below `folder`, leftovers of broken writes and the record itself apart.
+/// SHA-256 of every file below `folder` that the stage itself wrote.
 fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry?;
         let name = entry.path().strip_prefix(folder)?.to_string_lossy().into_owned();
-        let own = entry.path().extension().is_some_and(|extension| extension == "tmp") || name == RECORD;
+        let own = entry.path().extension().is_some_and(|extension| extension == "tmp")
+            || [RECORD, INPUTS].contains(&name.as_str());
         if entry.file_type().is_file() && !own {
             files.insert(name, sha256_file(entry.path())?);
         }
