@@ -5,3 +5,5 @@
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
 pub mod device; // device choice, CUDA library, threads, seeds
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors
+pub mod teacher; // features per patch, codes, the teacher's own bound
+pub mod latents; // k-means, codebook, assignments (knows no teacher)
