@@ -8,4 +8,5 @@ pub mod stages;
 pub mod models;
 pub mod plan;
 pub mod rows;
+pub mod teaching;
 pub mod eval;

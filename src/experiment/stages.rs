@@ -119,7 +119,7 @@ impl<'a> Runner<'a> {
 
     /// Patch circuits on the patches of the teacher's clusters.
     fn hard(&mut self, stage: &Stage) -> Result<Value> {
-        let codes = teaching::codes(self.run, self.data, &self.view)?;
+        let codes = teaching::codes(self.config, self.run, self.data, &self.view)?;
         let (config, view, device, clusters) = (self.config, self.view, self.device, self.config.latents.clusters);
         let mut session = self.session("hard", stage);
         let mut model = lvd::start(&session, view, &config.patch, &codes, clusters, Start::Quantile, device)?;
