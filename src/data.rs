@@ -1,5 +1,5 @@
 //! stub
-pub mod pictures; pub mod patches; pub mod batches; pub mod view;
+pub mod pictures; mod source; pub mod patches; pub mod batches; pub mod view;
 use anyhow::Result; use schemars::JsonSchema; use serde::{Serialize,Deserialize}; use pictures::*; use std::path::{Path,PathBuf};
 use crate::refusal::Problems;
 #[derive(Clone,Copy,Debug,PartialEq,Eq,Serialize,Deserialize,JsonSchema,clap::ValueEnum)] #[serde(rename_all="snake_case")] pub enum Split{Train,Valid,Test}

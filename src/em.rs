@@ -151,10 +151,13 @@ impl Learner {
         }
     }
 
-    /// One EM step of size `eta` in (0, 1] from the statistics of a batch.
+    /// One EM step of size `eta` in (0, 1] from the statistics of a batch; none from an empty batch.
     pub fn step(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
         let _guard = tch::no_grad_guard();
-        let weight = statistics.weight.max(f64::MIN_POSITIVE);
+        let weight = statistics.weight;
+        if weight <= 0.0 {
+            return;
+        }
         let counts = statistics.into_counts(circuit);
         self.steps += 1;
         match self.rule {
@@ -163,14 +166,15 @@ impl Learner {
                 circuit.update(|old, _| old.blend(1.0 - eta, &new, eta));
             }
             Rule::Decayed => {
-                let scale = self.examples / weight;
-                let memory = self.remember(counts, 1.0 - eta, eta * scale, scale);
+                let memory = self.memory.take().unwrap_or_else(|| self.present(circuit, &counts, 1.0 / weight));
+                let memory = blended(memory, 1.0 - eta, &counts, eta * self.examples / weight);
                 let new = self.normalise(circuit, memory.copy(), 1.0);
                 self.memory = Some(memory);
                 circuit.update(|old, _| *old = new);
             }
             Rule::Anemone { share, momentum } => {
-                let memory = self.remember(counts, momentum, (1.0 - momentum) / weight, (1.0 - momentum) / weight);
+                let memory = self.memory.take().unwrap_or_else(|| blended(counts.copy(), 0.0, &counts, 0.0));
+                let memory = blended(memory, momentum, &counts, (1.0 - momentum) / weight);
                 let correction = 1.0 / (1.0 - momentum.powi(self.steps as i32));
                 let share = share * eta;
                 let mut mixed = top_down::joint(circuit, &memory, correction);
@@ -185,18 +189,11 @@ impl Learner {
         }
     }
 
-    fn remember(&mut self, counts: Parameters, keep: f64, add: f64, first: f64) -> Parameters {
-        match self.memory.take() {
-            Some(mut memory) => {
-                memory.blend(keep, &counts, add);
-                memory
-            }
-            None => {
-                let mut memory = counts.copy();
-                memory.blend(0.0, &counts, first);
-                memory
-            }
-        }
+    /// The counts that the present parameters stand for, as if they had been learned from the whole data set; trees get
+    /// the shares that the batch gave them.
+    fn present(&self, circuit: &Circuit, counts: &Parameters, scale: f64) -> Parameters {
+        let joint = top_down::joint(circuit, counts, scale);
+        blended(joint.copy(), 0.0, &joint, self.examples)
     }
 
     /// `normalise(counts + prior * scale)`; rows with neither counts nor prior keep their old values.
@@ -241,6 +238,11 @@ impl Learner {
         }
         self.logistics.as_mut().map_or(Ok(()), |l| l.restore(tensors))
     }
+}
+
+fn blended(mut memory: Parameters, keep: f64, other: &Parameters, add: f64) -> Parameters {
+    memory.blend(keep, other, add);
+    memory
 }
 
 /// Divide by the sum over `dim`, lift to [`FLOOR`], divide again; where the sum is 0 take `old`.

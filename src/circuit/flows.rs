@@ -21,7 +21,8 @@ use super::plan::{Block, BlockInput};
 pub struct Statistics {
     /// For edges `Q^T M`, still without the factor W; for inputs the flows by row.
     sums: Parameters,
-    /// Sum of the weights of the examples (a pair of example and tree counts as one).
+    /// How many examples the batch had: the sum of the weights, unless the circuit is one part of a larger mixture that
+    /// shares the examples out.
     pub weight: f64,
 }
 

@@ -147,8 +147,6 @@ impl Pictures {
         }
     }
 
-    /// stub
-    pub fn sha256(&self)->Result<String>{ use sha2::Digest; Ok(hex::encode(sha2::Sha256::digest(&self.bytes[..]))) }
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -29,15 +29,20 @@ pub enum Clusters<'a> {
     Given(&'a Tensor),
 }
 
+/// File of the best model so far, while a stage is under way.
+const BEST: &str = "best.safetensors";
+
 struct Loop<'a, 'b> {
     session: &'a mut Session<'b>,
     config: &'a EmConfig,
     batch: usize,
     steps_per_epoch: usize,
     bar: ProgressBar,
+    best: f64,
 }
 
-/// Train parts of a mixture by EM as the configuration says.
+/// Train parts of a mixture by EM as the configuration says, and leave it as it was after the epoch (0: the start) that
+/// served the watched validation pictures best.
 ///
 /// # Errors
 /// [`Interrupted`] when the user stops it, with everything saved; faults of data and disk.
@@ -46,14 +51,19 @@ pub fn train(session: &mut Session, model: &mut Mixture, parts: Parts, config: &
     let batch = if config.batch == 0 { pictures } else { config.batch.min(pictures) };
     let steps_per_epoch = pictures.div_ceil(batch);
     let bar = progress::bar(session.name, (pictures * config.epochs) as u64);
-    let mut run = Loop { session, config, batch, steps_per_epoch, bar };
+    let mut run = Loop { session, config, batch, steps_per_epoch, bar, best: f64::INFINITY };
     let mut training = Training::new(model, parts, config, pictures);
     let done = run.resume(&mut training)?;
+    if done == 0 {
+        run.measure(&mut training, 0, &[])?;
+    }
     for epoch in done / steps_per_epoch..config.epochs {
         run.epoch(&mut training, epoch, done, clusters)?;
     }
     run.bar.finish_and_clear();
-    Ok(())
+    let best = run.session.stage.path(BEST);
+    model.restore(&checkpoint::load(&best, model.patches.device())?.tensors)?;
+    std::fs::remove_file(&best).with_context(|| format!("{}: cannot be removed", best.display()))
 }
 
 impl Loop<'_, '_> {
@@ -64,7 +74,8 @@ impl Loop<'_, '_> {
             return Ok(0);
         }
         let saved = checkpoint::load(&path, training.model.patches.device())?;
-        let steps = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
+        let steps: usize = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
+        self.best = saved.entry("best")?.parse().with_context(|| format!("{}: best", path.display()))?;
         training.restore(&saved.tensors)?;
         self.session.metrics.rewind(self.session.name, (steps / self.steps_per_epoch) as u64)?;
         tracing::info!("{}: going on after step {steps} of {}", self.session.name, self.steps_per_epoch * self.config.epochs);
@@ -114,24 +125,34 @@ impl Loop<'_, '_> {
         for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
             tracing::info!("{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}", self.session.name);
         }
-        let dimensions = training.model.view.dimensions();
+        self.measure(training, epoch + 1, nats)?;
+        self.save(training, (epoch + 1) * self.steps_per_epoch)
+    }
+
+    /// Validation after an epoch; the model is kept where it is the best so far.
+    fn measure(&mut self, training: &mut Training, epoch: usize, nats: &[f64]) -> Result<()> {
         let valid = watch(self.session, training.model)?;
         let mut values = json!({"valid_bpd": valid.bits_per_dimension, "valid_se": valid.standard_error});
         if !nats.is_empty() {
             let mean = nats.iter().sum::<f64>() / nats.len() as f64;
-            values["train_bpd"] = json!(bits_per_dimension(mean, dimensions));
+            values["train_bpd"] = json!(bits_per_dimension(mean, training.model.view.dimensions()));
         }
         self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
-        tracing::info!("{}: epoch {} of {}: {values}", self.session.name, epoch + 1, self.config.epochs);
-        self.session.metrics.write(self.session.name, epoch as u64 + 1, &values)?;
-        self.save(training, (epoch + 1) * self.steps_per_epoch)
+        tracing::info!("{}: epoch {epoch} of {}: {values}", self.session.name, self.config.epochs);
+        self.session.metrics.write(self.session.name, epoch as u64, &values)?;
+        anyhow::ensure!(valid.nats_mean.is_finite(), "{}: the likelihood is not finite after epoch {epoch}", self.session.name);
+        if valid.bits_per_dimension < self.best {
+            self.best = valid.bits_per_dimension;
+            checkpoint::save(&self.session.stage.path(BEST), &training.model.tensors(), &BTreeMap::new())?;
+        }
+        Ok(())
     }
 
     fn save(&self, training: &Training, steps: usize) -> Result<()> {
-        self.session.stage.create()?;
         let mut tensors = training.model.tensors();
         tensors.extend(training.state());
-        let metadata = BTreeMap::from([("steps".to_owned(), steps.to_string())]);
+        let metadata = [("steps", steps.to_string()), ("best", self.best.to_string())];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
         checkpoint::save(&self.session.stage.partial(), &tensors, &metadata)
     }
 }

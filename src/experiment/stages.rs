@@ -94,8 +94,8 @@ impl<'a> Runner<'a> {
             tracing::info!("{name}: done before, reused");
             return Ok(());
         }
-        stage.create()?;
-        tracing::info!("{name}: started");
+        let resumed = stage.begin(&mark)?;
+        tracing::info!("{name}: {}", if resumed { "resumed" } else { "started" });
         let started = Instant::now();
         let mut summary = self.execute(name, &stage)?;
         summary["seconds"] = json!(started.elapsed().as_secs_f64());
@@ -214,7 +214,7 @@ pub fn stage_fingerprint(config: &Config, data: &DataSet, name: &str) -> Result<
     };
     let earlier = match before(name) {
         Some(before) => json!(stage_fingerprint(config, data, before)?),
-        None => json!([config.seed, data.train.sha256()?, data.valid.sha256()?]),
+        None => json!([config.seed, data.train.sha256(), data.valid.sha256()]),
     };
     fingerprint(&json!([name, own, earlier]))
 }

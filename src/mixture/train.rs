@@ -88,7 +88,7 @@ impl<'a> Training<'a> {
 
     fn add(&mut self, patches: &Tensor, posterior: &Tensor) -> Result<()> {
         let (b, l, d) = patches.size3()?;
-        let posterior = posterior.view([b * l, -1]);
+        let posterior = posterior.reshape([b * l, -1]);
         let weights = posterior.sum_dim_intlist(0, false, Kind::Double);
         self.weights += &weights;
         self.usage += weights;

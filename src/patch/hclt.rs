@@ -30,6 +30,8 @@ pub struct HcltPatches {
     lows: Tensor,
     /// The distribution that the pseudocounts of each input follow: `[K, D, most categories]`, zeros behind the range.
     marginals: Tensor,
+    /// Patches accumulated since the last step.
+    batch: f64,
 }
 
 struct Forest {
@@ -55,6 +57,7 @@ impl HcltPatches {
             ranges: ranges.to_vec(),
             lows: Tensor::from_slice(&lows).to_device(device),
             marginals: marginals.to_kind(Kind::Double),
+            batch: 0.0,
         };
         let size = match config.forest {
             0 if device.is_cuda() => model.trees.len(),
@@ -129,8 +132,7 @@ impl HcltPatches {
             let cluster = (forest.clusters.start + tree) as i64;
             self.marginals.get(cluster).get(variable as i64).narrow(0, 0, categories)
         });
-        let weight = examples * forest.clusters.len() as f64 / self.clusters() as f64;
-        Learner::new(config, self.config.inputs, weight, &forest.circuit, marginals)
+        Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals)
     }
 
     fn trees_tensor(&self) -> Tensor {
@@ -178,6 +180,7 @@ impl PatchModel for HcltPatches {
     }
 
     fn start(&mut self, config: &EmConfig, examples: f64) {
+        self.batch = 0.0;
         let learners: Vec<Learner> = self.forests.iter().map(|f| self.new_learner(f, config, examples)).collect();
         for (forest, learner) in self.forests.iter_mut().zip(learners) {
             (forest.learner, forest.statistics) = (Some(learner), None);
@@ -189,6 +192,7 @@ impl PatchModel for HcltPatches {
         let values = self.values(patches)?;
         let weights = weights.to_kind(Kind::Float);
         let kept = weights.ge(self.config.truncate_posterior);
+        self.batch += weights.sum(Kind::Double).double_value(&[]);
         for forest in &mut self.forests {
             forest.accumulate(&values, &weights, &kept)?;
         }
@@ -196,8 +200,10 @@ impl PatchModel for HcltPatches {
     }
 
     fn step(&mut self, eta: f64) {
+        let batch = std::mem::take(&mut self.batch);
         for forest in &mut self.forests {
-            if let (Some(learner), Some(statistics)) = (&mut forest.learner, forest.statistics.take()) {
+            if let (Some(learner), Some(mut statistics)) = (&mut forest.learner, forest.statistics.take()) {
+                statistics.weight = batch;
                 learner.step(&mut forest.circuit, statistics, eta);
             }
         }
