@@ -184,7 +184,7 @@ fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<T
         let sum = total.double_value(&[-1]);
         refuse_too_few_distinct(sum, chosen.len(), count, clusters)?;
         let target = Tensor::full(1, rng.random::<f64>() * sum, (Kind::Double, points.device()));
-        let found = total.searchsorted(&target, false, true, "right", None::<Tensor>);
+        let found = target.searchsorted(&total, false, true, "right", None::<Tensor>);
         chosen.push(found.int64_value(&[0]).min(count - 1));
     }
     Ok(points.index_select(0, &Tensor::from_slice(&chosen).to_device(points.device())))

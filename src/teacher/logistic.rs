@@ -91,7 +91,7 @@ mod tests {
     /// Every pixel of `channels` numbers in `0..levels`, `[levels^channels, channels]`.
     fn all_pixels(channels: i64, levels: i64) -> Tensor {
         let values = Tensor::arange(levels, (Kind::Int64, Device::Cpu));
-        let axes = vec![values; channels as usize];
+        let axes = vec![&values; channels as usize];
         let grids: Vec<Tensor> = Tensor::meshgrid_indexing(&axes, "ij").iter().map(|t| t.flatten(0, -1)).collect();
         Tensor::stack(&grids, 1)
     }
