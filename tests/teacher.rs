@@ -71,11 +71,11 @@ fn number(tensor: &Tensor) -> f64 {
 #[test]
 fn any_picture_divisible_by_the_patch_is_described() {
     let shapes = [
-        (8, 8, 1, 2), // grid 4 x 4
-        (8, 8, 1, 8), // grid 1 x 1: the top level is padded
+        (8, 8, 1, 2),   // grid 4 x 4
+        (8, 8, 1, 8),   // grid 1 x 1: the top level is padded
         (12, 20, 3, 4), // grid 3 x 5: odd both ways
-        (6, 4, 3, 2), // grid 3 x 2
-        (2, 2, 1, 2), // one patch of the least size
+        (6, 4, 3, 2),   // grid 3 x 2
+        (2, 2, 1, 2),   // one patch of the least size
     ];
     for (height, width, channels, patch) in shapes {
         let shape = shape(height, width, channels, 17);
@@ -150,7 +150,7 @@ fn training_learns_what_there_is_to_learn() {
     let config = VqVaeConfig { epochs: 30, learning_rate: 3e-3, ..tiny(4) };
     let (_, ending, epochs) = train(&config, &two_kinds(256, shape, 1), &two_kinds(64, shape, 2), 1);
     let nats = |report: &EpochReport| report.valid_decoder_nats + report.valid_code_nats;
-    let best = epochs.iter().filter(|report| report.best).map(nats).last().unwrap();
+    let best = epochs.iter().rfind(|report| report.best).map(nats).unwrap();
     let truth = 65.0 * 2f64.ln();
     assert!(best < nats(&epochs[0]) / 2.0 && best < 1.4 * truth, "{best} after {:?}, {ending:?}", nats(&epochs[0]));
     assert!(best > 0.95 * truth, "{best} is below the entropy {truth}");

@@ -192,13 +192,14 @@ fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<T
 
 /// With nothing left at a distance, every point equals one of the `found` centres.
 fn refuse_too_few_distinct(sum: f64, found: usize, points: i64, clusters: usize) -> Result<()> {
+    let apart = sum > 0.0;
     require!(
-        sum > 0.0 || found > 1,
+        apart || found > 1,
         "k-means: the features of all {points} patches are equal: the teacher tells no patches apart, train it longer \
          or choose other features"
     );
     require!(
-        sum > 0.0,
+        apart,
         "k-means: the features of {points} patches take only {found} values, too few for {clusters} clusters: lower \
          latents.clusters or choose other features"
     );
