@@ -57,7 +57,6 @@ pub struct Bound {
 
 impl Bound {
     /// The bound itself, decoder plus codes, in nats, f64 `[B]`.
-    #[must_use]
     pub fn total(&self) -> Tensor {
         &self.decoder + &self.codes
     }

@@ -18,7 +18,7 @@ impl Assignments {
     /// When the ids are no whole number of pictures.
     pub fn new(ids: Vec<u16>, patches: usize) -> Result<Self> {
         require!(
-            patches > 0 && ids.len().is_multiple_of(patches),
+            patches > 0 && ids.len() % patches == 0,
             "assignments: {} ids are no whole number of pictures of {patches} patches",
             ids.len()
         );
@@ -51,7 +51,6 @@ impl Assignments {
     }
 
     /// All ids, i32 `[N, L]` on the CPU.
-    #[must_use]
     pub fn to_tensor(&self) -> Tensor {
         let ids: Vec<i32> = self.ids.iter().copied().map(i32::from).collect();
         Tensor::from_slice(&ids).reshape([self.pictures() as i64, self.patches as i64])
@@ -76,7 +75,6 @@ impl Assignments {
     }
 
     /// The ids of the pictures at `indices`, i64 `[B, L]` on the CPU.
-    #[must_use]
     pub fn batch(&self, indices: &[usize]) -> Tensor {
         let ids: Vec<i64> = indices.iter().flat_map(|&i| self.picture(i)).copied().map(i64::from).collect();
         Tensor::from_slice(&ids).reshape([indices.len() as i64, self.patches as i64])

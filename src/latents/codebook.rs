@@ -63,7 +63,8 @@ impl Codebook {
     pub fn from_tensors(tensors: &[(String, Tensor)], device: Device) -> Result<Self> {
         let find = |name: &str, kind: Kind, dimensions: usize| {
             let found = tensors.iter().find(|(found, _)| found == name);
-            let (_, tensor) = found.ok_or_else(|| refusal!("codebook: tensor `{name}` is missing: assign the latents again"))?;
+            let (_, tensor) =
+                found.ok_or_else(|| refusal!("codebook: tensor `{name}` is missing: assign the latents again"))?;
             require!(
                 tensor.kind() == kind && tensor.dim() == dimensions && tensor.numel() > 0,
                 "codebook: tensor `{name}`: expected {kind:?} of {dimensions} dimensions, found {:?} {:?}: assign the \

@@ -184,7 +184,7 @@ fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<T
         let sum = total.double_value(&[-1]);
         refuse_too_few_distinct(sum, chosen.len(), count, clusters)?;
         let target = Tensor::full(1, rng.random::<f64>() * sum, (Kind::Double, points.device()));
-        let found = total.searchsorted(&target, false, true, "right", None::<Tensor>);
+        let found = target.searchsorted(&total, false, true, "right", None::<Tensor>);
         chosen.push(found.int64_value(&[0]).min(count - 1));
     }
     Ok(points.index_select(0, &Tensor::from_slice(&chosen).to_device(points.device())))
@@ -192,13 +192,14 @@ fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<T
 
 /// With nothing left at a distance, every point equals one of the `found` centres.
 fn refuse_too_few_distinct(sum: f64, found: usize, points: i64, clusters: usize) -> Result<()> {
+    let apart = sum > 0.0;
     require!(
-        sum > 0.0 || found > 1,
+        apart || found > 1,
         "k-means: the features of all {points} patches are equal: the teacher tells no patches apart, train it longer \
          or choose other features"
     );
     require!(
-        sum > 0.0,
+        apart,
         "k-means: the features of {points} patches take only {found} values, too few for {clusters} clusters: lower \
          latents.clusters or choose other features"
     );

@@ -85,7 +85,11 @@ pub fn one_cycle(peak: f64, step: u64, steps: u64) -> f64 {
     let cosine = |from: f64, to: f64, share: f64| to + (from - to) / 2.0 * (1.0 + (PI * share).cos());
     let last = (steps.max(2) - 1) as f64;
     let position = step as f64 / last;
-    if position < RISE { cosine(start, peak, position / RISE) } else { cosine(peak, end, (position - RISE) / (1.0 - RISE)) }
+    if position < RISE {
+        cosine(start, peak, position / RISE)
+    } else {
+        cosine(peak, end, (position - RISE) / (1.0 - RISE))
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +126,7 @@ mod tests {
         let rate = |step| one_cycle(3e-4, step, 1001);
         assert!((rate(0) - 1.2e-5).abs() < 1e-15);
         assert!((rate(300) - 3e-4).abs() < 1e-12);
-        assert!((rate(650) - (3e-4 + 1.2e-9) / 2.0).abs() < 1e-12);
+        assert!((rate(650) - 1.500_006e-4).abs() < 1e-12);
         assert!((rate(1000) - 1.2e-9).abs() < 1e-15);
     }
 }

@@ -19,7 +19,7 @@ impl PatchGrid {
     /// When a side of the picture is not divisible by the patch.
     pub fn new(shape: PictureShape, patch: usize) -> Result<Self> {
         require!(
-            patch > 0 && shape.height.is_multiple_of(patch) && shape.width.is_multiple_of(patch),
+            patch > 0 && shape.height % patch == 0 && shape.width % patch == 0,
             "teacher.patch: pictures of {} x {} pixels cannot be cut into patches of {patch} x {patch}: choose a patch \
              that divides both sides",
             shape.height,
@@ -74,10 +74,12 @@ impl PatchGrid {
     pub(super) fn cut(&self, pixels: &Tensor) -> Tensor {
         let [rows, columns, patch, channels] =
             [self.rows(), self.columns(), self.patch, self.shape.channels].map(|n| n as i64);
-        pixels
-            .reshape([-1, rows, patch, columns, patch, channels])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([-1, rows * columns, patch * patch, channels])
+        pixels.reshape([-1, rows, patch, columns, patch, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
+            -1,
+            rows * columns,
+            patch * patch,
+            channels,
+        ])
     }
 }
 

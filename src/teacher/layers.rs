@@ -13,7 +13,13 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    pub fn new(weights: &mut Weights, name: &str, [inputs, outputs]: [i64; 2], kernel: i64, stride: i64) -> Result<Self> {
+    pub fn new(
+        weights: &mut Weights,
+        name: &str,
+        [inputs, outputs]: [i64; 2],
+        kernel: i64,
+        stride: i64,
+    ) -> Result<Self> {
         let fan_in = inputs * kernel * kernel;
         Ok(Self {
             weight: weights.uniform(&format!("{name}.weight"), &[outputs, inputs, kernel, kernel], fan_in)?,

@@ -1,4 +1,4 @@
-//! Mixtures of discretised logistics with channel-autoregressive means (PixelCNN++, Salimans et al. 2017).
+//! Mixtures of discretised logistics with channel-autoregressive means (`PixelCNN++`, Salimans et al. 2017).
 //!
 //! A pixel's value v in `0..levels` stands for the interval of width `2 h`, `h = 1 / (levels - 1)`, around
 //! `x = 2 v h - 1`; the outermost intervals reach to infinity, so the probabilities sum to 1 exactly. With
@@ -39,23 +39,25 @@ impl LogisticMixture {
     }
 
     /// Log-probability in nats, `[N]`, of pixels `[N, C]` (integers of any kind) under parameters `[N, parameters()]`.
-    #[must_use]
     pub fn log_probability(self, parameters: &Tensor, pixels: &Tensor) -> Tensor {
-        let channels = self.channels;
-        // groups: [N, groups, M], x: [N, C] in [-1, 1]
-        let groups = parameters.reshape([-1, self.groups(), self.mixtures]);
-        let group = |index| groups.select(1, index);
-        let x = pixels.to_kind(groups.kind()) * (2.0 / (self.levels - 1) as f64) - 1.0;
-        let mut joint = group(0).log_softmax(-1, None);
-        let mut pair = 1 + 2 * channels;
-        for channel in 0..channels {
-            let mut mean = group(1 + channel);
-            for earlier in 0..channel {
-                mean = mean + group(pair).tanh() * x.narrow(1, earlier, 1);
-                pair += 1;
-            }
-            joint = joint + self.log_mass(&x.narrow(1, channel, 1), &mean, &group(1 + channels + channel));
-        }
+        let channels = self.channels as usize;
+        // groups, each [N, M]; x: [N, C] in [-1, 1]
+        let groups = parameters.reshape([-1, self.groups(), self.mixtures]).unbind(1);
+        let (means, log_scales) = (&groups[1..], &groups[1 + channels..]);
+        let mut coefficients = groups[1 + 2 * channels..].iter();
+        let x = pixels.to_kind(parameters.kind()) * (2.0 / (self.levels - 1) as f64) - 1.0;
+        let x = x.split(1, 1);
+        let channel_mass = |channel: usize| {
+            let mean = x[..channel]
+                .iter()
+                .zip(coefficients.by_ref())
+                .fold(means[channel].shallow_clone(), |mean, (earlier, coefficient)| {
+                    mean + coefficient.tanh() * earlier
+                });
+            self.log_mass(&x[channel], &mean, &log_scales[channel])
+        };
+        // No sum in place: the gradient needs the terms.
+        let joint = (0..channels).map(channel_mass).fold(groups[0].log_softmax(-1, None), |joint, mass| joint + mass);
         joint.logsumexp(-1, false)
     }
 
@@ -72,7 +74,6 @@ impl LogisticMixture {
     }
 
     /// `-log p` summed over the pixels of a picture, f64 `[B]`: parameters `[B, .., parameters()]`, pixels `[B, .., C]`.
-    #[must_use]
     pub fn nats(self, parameters: &Tensor, pixels: &Tensor) -> Tensor {
         let batch = pixels.size()[0];
         let flat = pixels.reshape([-1, self.channels]);
@@ -91,7 +92,7 @@ mod tests {
     /// Every pixel of `channels` numbers in `0..levels`, `[levels^channels, channels]`.
     fn all_pixels(channels: i64, levels: i64) -> Tensor {
         let values = Tensor::arange(levels, (Kind::Int64, Device::Cpu));
-        let axes = vec![values; channels as usize];
+        let axes = vec![&values; channels as usize];
         let grids: Vec<Tensor> = Tensor::meshgrid_indexing(&axes, "ij").iter().map(|t| t.flatten(0, -1)).collect();
         Tensor::stack(&grids, 1)
     }
@@ -151,7 +152,8 @@ mod tests {
         for size in [1e2, 1e4, 1e8, 1e20] {
             for sign in [-1.0, 1.0] {
                 let alternating = Tensor::from_slice(&[size, sign * size, -size]).repeat([family.parameters() / 3]);
-                for values in [Tensor::full(family.parameters(), sign * size, (Kind::Float, Device::Cpu)), alternating] {
+                for values in [Tensor::full(family.parameters(), sign * size, (Kind::Float, Device::Cpu)), alternating]
+                {
                     let parameters = values.to_kind(Kind::Float).reshape([1, -1]).set_requires_grad(true);
                     let nats = family.nats(&parameters.expand([2, -1], false), &pixels);
                     assert!(bool::try_from(nats.isfinite().all()).unwrap(), "nats at {size}");

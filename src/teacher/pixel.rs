@@ -1,7 +1,7 @@
 //! The pixel teacher: features that are read off a patch's own pixels, the honest baseline for "does a deep teacher
 //! help?". It has no likelihood of its own.
 //!
-//! Colours are taken as YCoCg: `Y = (R + 2G + B) / 4`, `Co = (R - B) / 2`, `Cg = (2G - R - B) / 4`. The DC of a patch is
+//! Colours are taken as `YCoCg`: `Y = (R + 2G + B) / 4`, `Co = (R - B) / 2`, `Cg = (2G - R - B) / 4`. The DC of a patch is
 //! its mean colour; its contrast is `sqrt(v + 1/12)`, v the variance around the DC over all numbers of the patch and
 //! 1/12 the variance of rounding to a level.
 
@@ -39,7 +39,7 @@ pub struct PixelConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PixelFeatures {
-    /// The pixels (YCoCg for colour pictures).
+    /// The pixels (`YCoCg` for colour pictures).
     Pixels,
     /// Log contrast, mean colour, and the absolute projections on the principal components over the contrast, each
     /// scaled to unit deviation on the sample.
@@ -103,7 +103,8 @@ impl PixelTeacher {
     /// When the patch does not divide the picture, a patch has fewer numbers than there are components, or pictures
     /// cannot be read.
     pub fn fit(config: &PixelConfig, train: &Pictures, seed: u64, device: Device) -> Result<Self> {
-        let mut teacher = Self { config: config.clone(), grid: PatchGrid::new(train.shape(), config.patch)?, device, fit: None };
+        let mut teacher =
+            Self { config: config.clone(), grid: PatchGrid::new(train.shape(), config.patch)?, device, fit: None };
         if config.features == PixelFeatures::ContrastOrientation {
             teacher.check_components()?;
             require!(!train.is_empty(), "teacher: there are no training pictures: choose a split that has some");
@@ -120,7 +121,12 @@ impl PixelTeacher {
     ///
     /// # Errors
     /// When the patch does not divide the picture, or a tensor is missing, of another size or not finite.
-    pub fn from_tensors(config: &PixelConfig, shape: PictureShape, tensors: NamedTensors, device: Device) -> Result<Self> {
+    pub fn from_tensors(
+        config: &PixelConfig,
+        shape: PictureShape,
+        tensors: NamedTensors,
+        device: Device,
+    ) -> Result<Self> {
         let grid = PatchGrid::new(shape, config.patch)?;
         let mut teacher = Self { config: config.clone(), grid, device, fit: None };
         if config.features == PixelFeatures::ContrastOrientation {
@@ -159,7 +165,7 @@ impl PixelTeacher {
         Ok(())
     }
 
-    /// Patches `[n, p * p, C]` of pixels `[B, H, W, C]`, as YCoCg if there are three channels.
+    /// Patches `[n, p * p, C]` of pixels `[B, H, W, C]`, as `YCoCg` if there are three channels.
     fn patches(&self, pixels: &Tensor) -> Tensor {
         let patches = self.grid.cut(pixels).flatten(0, 1).to_kind(Kind::Float);
         if self.grid.shape().channels != 3 {
@@ -182,7 +188,8 @@ impl PixelTeacher {
         let flat = parts.deviations.flatten(1, 2).to_kind(Kind::Double);
         let (_, vectors) = flat.tr().matmul(&flat).linalg_eigh("L"); // eigenvalues rise
         let count = self.config.components as i64;
-        let components = vectors.narrow(1, self.numbers() - count, count).flip([1]).tr().to_kind(Kind::Float).contiguous();
+        let components =
+            vectors.narrow(1, self.numbers() - count, count).flip([1]).tr().to_kind(Kind::Float).contiguous();
         let deviations = contrast_orientation(&parts, &components).std_dim(0, false, false);
         let deviations = deviations.where_self(&deviations.gt(0.0), &deviations.ones_like());
         Fit { components, deviations }

@@ -93,7 +93,8 @@ impl Quantiser {
     pub fn initialise(&mut self, continuous: &Tensor, rng: &mut ChaCha8Rng) {
         let _guard = tch::no_grad_guard();
         let vectors = rows_of(continuous);
-        let chosen: Vec<i64> = shuffled(vectors.size()[0], rng).into_iter().cycle().take(self.codes() as usize).collect();
+        let chosen: Vec<i64> =
+            shuffled(vectors.size()[0], rng).into_iter().cycle().take(self.codes() as usize).collect();
         self.codebook.copy_(&vectors.index_select(0, &Tensor::from_slice(&chosen).to_device(vectors.device())));
         for _ in 0..FIRST_STEPS {
             let members = self.nearest(&vectors).one_hot(self.codes()).to_kind(Kind::Float); // [n, K]

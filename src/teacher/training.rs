@@ -7,11 +7,11 @@
 
 mod saved;
 
+use super::Teacher;
 use super::adam::{Adam, one_cycle};
 use super::quantiser::{Quantised, Quantiser, Usage, stream};
 use super::vqvae::{CodePrior, VqVae, VqVaeConfig};
 use super::weights::NamedTensors;
-use super::Teacher;
 use crate::data::pictures::Pictures;
 use crate::{device, require};
 use anyhow::{Result, ensure};

@@ -14,6 +14,7 @@ use super::quantiser::{Quantised, Quantiser};
 use super::weights::{NamedTensors, Weights};
 use super::{Bound, Teacher};
 use crate::data::pictures::PictureShape;
+use crate::refusal::Problems;
 use crate::require;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -52,7 +53,12 @@ impl VqVae {
     ///
     /// # Errors
     /// When the patch does not divide the picture, or a tensor is missing, unknown, of another size or not finite.
-    pub fn from_tensors(config: &VqVaeConfig, shape: PictureShape, tensors: NamedTensors, device: Device) -> Result<Self> {
+    pub fn from_tensors(
+        config: &VqVaeConfig,
+        shape: PictureShape,
+        tensors: NamedTensors,
+        device: Device,
+    ) -> Result<Self> {
         Self::build(config, shape, Weights::given(tensors, device), device)
     }
 
@@ -63,12 +69,11 @@ impl VqVae {
     }
 
     fn build(config: &VqVaeConfig, shape: PictureShape, mut weights: Weights, device: Device) -> Result<Self> {
+        let mut problems = Problems::default();
+        config.check("teacher", &mut problems);
+        problems.into_result("VQ-VAE-2")?;
         let grid = PatchGrid::new(shape, config.patch)?;
-        require!(
-            config.patch.is_power_of_two() && config.patch >= 2,
-            "teacher.patch: must be a power of two from 2 on, found {}",
-            config.patch
-        );
+        require!(shape.levels >= 2, "teacher: expected pictures of at least 2 levels, found {}", shape.levels);
         let w = &mut weights;
         let [hidden, residual, embedding] = [config.hidden, config.residual, config.embedding].map(|n| n as i64);
         let widths = Widths { hidden, residual, blocks: config.residual_blocks };

@@ -75,11 +75,8 @@ impl Trainer {
                 (format!("{level}.counts"), usage.counts.shallow_clone()),
             ]
         });
-        let parts = [
-            named("model", self.model.shared()),
-            named("adam", self.adam.moments()),
-            named("usage", usage.collect()),
-        ];
+        let parts =
+            [named("model", self.model.shared()), named("adam", self.adam.moments()), named("usage", usage.collect())];
         parts.into_iter().flatten().collect()
     }
 

@@ -40,9 +40,11 @@ pub struct VqVaeConfig {
     /// Weight of the decoder's nats per dimension against the quantisers' losses. (The paper's 1e-6 on the sum over 64
     /// pictures of 32 x 32 x 3 is 0.2 in this unit.)
     pub nll_weight: f64,
-    /// Epochs without a better validation bound after which training stops.
+    /// Epochs without a better validation bound after which training stops. The bound often rises in the middle of the
+    /// cycle, while codes come into use before the decoder has learned them: be patient.
     pub patience: usize,
-    /// Steps after which a code that no vector chose is moved onto a vector of the batch.
+    /// Steps after which a code that no vector chose is moved onto a vector of the batch. Small values keep a codebook
+    /// from collapsing while the encoder still moves fast.
     pub restart_after: usize,
 }
 
@@ -98,8 +100,8 @@ impl Default for VqVaeConfig {
             batch: 64,
             learning_rate: 1e-3,
             nll_weight: 1.0,
-            patience: 10,
-            restart_after: 100,
+            patience: 20,
+            restart_after: 20,
         }
     }
 }
