@@ -29,7 +29,9 @@ pub fn open_npy(path: &Path, levels: usize) -> Result<Pictures> {
     let (count, height, width, channels) = match dims[..] {
         [n, h, w] => (n, h, w, 1),
         [n, h, w, c @ (1 | 3)] => (n, h, w, c),
-        _ => return Err(refusal!("{name}: shape is {dims:?}, expected [N, H, W] or [N, H, W, C] with 1 or 3 channels")),
+        _ => {
+            return Err(refusal!("{name}: shape is {dims:?}, expected [N, H, W] or [N, H, W, C] with 1 or 3 channels"));
+        }
     };
     let shape = PictureShape { height, width, channels, levels };
     let segment = Segment { source, offset, stride: shape.dimensions(), count, layout: Layout::Interleaved };
@@ -67,8 +69,7 @@ fn entry(path: &Path) -> Result<(Source, usize, usize)> {
     let mut archive = ZipArchive::new(Cursor::new((*shared).as_ref())).map_err(|e| broken(&e))?;
     let names: Vec<String> = archive.file_names().map(|n| n.trim_end_matches(".npy").to_owned()).collect();
     let index = archive.index_for_name(ENTRY);
-    let index =
-        index.ok_or_else(|| refusal!("{}: no array `data`, found {}", path.display(), names.join(", ")))?;
+    let index = index.ok_or_else(|| refusal!("{}: no array `data`, found {}", path.display(), names.join(", ")))?;
     let mut file = archive.by_index(index).map_err(|e| broken(&e))?;
     let length = file.size() as usize;
     if file.compression() == CompressionMethod::Stored {
