@@ -8,10 +8,6 @@ use sha2::{Digest, Sha256};
 /// an unbroken one draws, on every machine.
 #[must_use]
 pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
-    let digest = Sha256::new()
-        .chain_update(seed.to_le_bytes())
-        .chain_update(step.to_le_bytes())
-        .chain_update(purpose)
-        .finalize();
+    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(step.to_le_bytes()).chain_update(purpose).finalize();
     ChaCha8Rng::from_seed(digest.into())
 }

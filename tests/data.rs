@@ -36,7 +36,7 @@ impl Place {
 
     /// A message with the folder's name cut out of it.
     fn tell(&self, error: &anyhow::Error) -> String {
-        assert!(error.chain().any(|e| e.is::<Refusal>()), "{error:#} must be a refusal");
+        assert!(error.downcast_ref::<Refusal>().is_some(), "{error:#} must be a refusal");
         format!("{error:#}")
             .replace(&format!("{}/", self.0.path().display()), "")
             .replace(&self.0.path().display().to_string(), "ROOT")
@@ -145,7 +145,7 @@ fn wrong_idx_files_are_refused() {
         ("tiny", "tiny: an IDX file of pictures begins with 16 bytes, found 3".to_owned()),
         ("cut.gz", "cut.gz: broken gzip file: unexpected end of file".to_owned()),
         ("plain.gz", "plain.gz: broken gzip file: invalid gzip header".to_owned()),
-        ("empty.gz", "pictures of 28x0x1 (height, width, channels) hold no pixels".to_owned()),
+        ("empty.gz", "empty.gz: pictures of 28x0x1 (height, width, channels) hold no pixels".to_owned()),
         (
             "huge",
             "huge: 4294967295 pictures of 4294967295x4294967295 need 18446744073709551615 bytes with the header, found 16"
@@ -163,7 +163,7 @@ fn values_above_the_levels_are_refused() {
     let place = Place::new();
     place.write("a", &idx(0x803, [2, 1, 3], &[1, 2, 3, 4, 17, 6]));
     let options = PictureOptions { levels: 17, ..PictureOptions::default() };
-    assert_eq!(place.refused_with(Format::Idx, "a", options), "picture 1 holds the value 17, expected 0 to 16");
+    assert_eq!(place.refused_with(Format::Idx, "a", options), "a: picture 1 holds the value 17, expected 0 to 16");
 }
 
 #[test]
@@ -427,6 +427,16 @@ fn sets_that_cannot_be_opened_are_refused() {
     let joined = "{format: npy, dir: a, train: [train.npy, test.npy], validation: {last: 1}, test: {last: 1}}";
     let differ = "the train files of a: pictures of different sizes: 1x2x1 (height, width, channels) and 2x1x1 (height, width, channels)";
     assert_eq!(message(joined), differ);
+}
+
+#[test]
+fn a_set_of_files_needs_a_root() {
+    if std::env::var_os("LVD_DATA").is_some() {
+        return eprintln!("skipped: LVD_DATA is set");
+    }
+    let config: DataConfig = serde_yaml::from_str("format: idx").unwrap();
+    let expected = "data.root is not set: give the folder of your image sets (--set data.root=DIR, or LVD_DATA=DIR)";
+    assert_eq!(open(&config, 0).err().unwrap().to_string(), expected);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Iterator for Prefetcher {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let start = Instant::now();
-        let batch = self.batches.recv().context("the thread that reads pictures has ended").flatten();
+        let batch = self.batches.recv().context("the thread that reads pictures has ended").and_then(|batch| batch);
         self.waited += start.elapsed();
         if batch.is_err() {
             self.left = 0;

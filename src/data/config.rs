@@ -104,7 +104,9 @@ impl DataConfig {
             problems.check(!train.is_empty(), at("train"), "names no file");
         }
         for (key, part) in [("validation", &self.validation), ("test", &self.test)] {
-            part.iter().for_each(|part| part.check(&at(key), problems));
+            if let Some(part) = part {
+                part.check(&at(key), problems);
+            }
         }
         problems.check(self.train_limit != Some(0), at("train_limit"), "must be at least 1, found 0");
         let levels = format!("must be 2 to 256, found {}", self.levels);

@@ -76,8 +76,12 @@ mod tests {
         let parts = [Split::Train, Split::Valid, Split::Test].map(|s| digits(s).unwrap());
         assert_eq!(parts.each_ref().map(Pictures::len), [1_297, 200, 300]);
         let mut left: HashMap<Vec<u8>, i32> = HashMap::new();
-        rows(&all_digits().unwrap()).into_iter().for_each(|row| *left.entry(row).or_default() += 1);
-        parts.iter().flat_map(rows).for_each(|row| *left.entry(row).or_default() -= 1);
+        for row in rows(&all_digits().unwrap()) {
+            *left.entry(row).or_default() += 1;
+        }
+        for row in parts.iter().flat_map(rows) {
+            *left.entry(row).or_default() -= 1;
+        }
         assert!(left.values().all(|&count| count == 0));
     }
 
@@ -85,6 +89,6 @@ mod tests {
     #[test]
     fn the_split_is_frozen() {
         let hashes = [Split::Train, Split::Valid, Split::Test].map(|s| digits(s).unwrap().sha256()[..16].to_owned());
-        assert_eq!(hashes, ["H0", "H1", "H2"]);
+        assert_eq!(hashes, ["3ae215c1e7200350", "ad2e4c11df4dfa35", "31386ff399649beb"]);
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 
 use super::pictures::{Layout, PictureShape, Pictures, Segment};
@@ -32,7 +32,7 @@ pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
     );
     let (shape, stride) = (PictureShape { height, width, channels: 1, levels }, height * width);
     let segment = Segment { source, offset: HEADER, stride, count, layout: Layout::Interleaved };
-    Pictures::from_segments(vec![segment], shape)
+    Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 
 /// Number of pictures, rows, columns.

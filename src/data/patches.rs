@@ -73,7 +73,6 @@ impl PatchGrid {
     }
 
     /// `[B, H, W, C]` -> `[B, L, D]`, any kind and device.
-    #[must_use]
     pub fn cut(&self, pictures: &Tensor) -> Tensor {
         let [rows, cols, patch, channels] = self.sizes();
         let region = pictures.narrow(1, 0, rows * patch).narrow(2, 0, cols * patch);
@@ -82,7 +81,6 @@ impl PatchGrid {
     }
 
     /// `[B, L, D]` -> the region, `[B, rows * patch, cols * patch, C]`: undoes [`cut`](Self::cut) for whole pictures.
-    #[must_use]
     pub fn assemble(&self, patches: &Tensor) -> Tensor {
         let [rows, cols, patch, channels] = self.sizes();
         let split = patches.reshape([-1, rows, cols, patch, patch, channels]);

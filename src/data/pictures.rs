@@ -94,7 +94,7 @@ impl Pictures {
     pub fn from_bytes(bytes: Vec<u8>, shape: PictureShape) -> Result<Self> {
         shape.check()?;
         let (length, stride) = (bytes.len(), shape.dimensions());
-        require!(length.is_multiple_of(stride), "{length} bytes are no whole number of pictures of {shape}");
+        require!(length % stride == 0, "{length} bytes are no whole number of pictures of {shape}");
         let segment =
             Segment { source: Arc::new(bytes), offset: 0, stride, count: length / stride, layout: Layout::Interleaved };
         Self::from_segments(vec![segment], shape)
