@@ -67,7 +67,6 @@ impl ColorSpace {
 
     /// Stored pixels, u8 `[.., C]`, in this space: i16 `[.., C]` on the same device. `C` must suit
     /// ([`channels_problem`](Self::channels_problem)).
-    #[must_use]
     pub fn forward(self, pixels: &Tensor) -> Tensor {
         match self {
             Self::Grey | Self::Rgb => pixels.to_kind(Kind::Int16),

@@ -5,19 +5,24 @@
 
 mod cuda;
 mod machine;
+mod memory;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use rand::SeedableRng;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use rand_chacha::ChaCha8Rng;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::Device;
 
+pub use memory::keep_freed_memory;
 pub use machine::{libtorch_version, peak_memory};
 
 use crate::{refusal, require};
@@ -140,6 +145,24 @@ pub fn describe(device: Device) -> Description {
     };
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     Description { device: label, name: name.unwrap_or_else(|| "unknown".to_owned()), threads }
+}
+
+/// Apply `work` to every item and keep the order. On the CPU the items are shared out over threads that compute with one
+/// libtorch thread each: many small tensor operations cost less than waking threads for every one of them. On a GPU the
+/// items go one after the other.
+pub fn spread<T: Send, R: Send>(device: Device, items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    let threads = tch::get_num_threads();
+    if device != Device::Cpu || threads < 2 || items.len() < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    workers(threads as usize).install(|| items.into_par_iter().map(work).collect())
+}
+
+/// Threads for [`spread`], made when they are first needed.
+fn workers(threads: usize) -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    let pool = || ThreadPoolBuilder::new().num_threads(threads).start_handler(|_| tch::set_num_threads(1)).build();
+    POOL.get_or_init(|| pool().expect("the system can start threads"))
 }
 
 /// Seed libtorch's own generators, on every device. Prefer [`rng`]: these generators have a state that a resumed run

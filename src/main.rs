@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lvd::cli::{self, Cli};
+use lvd::device;
 use lvd::refusal::{Interrupted, Refusal};
 use lvd::run::{interrupt, log};
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    device::keep_freed_memory();
     std::panic::set_hook(Box::new(report_bug));
     log::init(if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
     if let Err(error) = interrupt::install() {

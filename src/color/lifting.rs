@@ -1,4 +1,4 @@
-//! Reversible YCoCg lifting (Malvar and Sullivan): `Co = R - B`, `t = B + (Co >> 1)`, `Cg = G - t`,
+//! Reversible `YCoCg` lifting (Malvar and Sullivan): `Co = R - B`, `t = B + (Co >> 1)`, `Cg = G - t`,
 //! `Y = t + (Cg >> 1)`, arithmetic shifts; and the same steps with every result taken modulo 256.
 
 use tch::{Kind, Tensor};

@@ -1,3 +1,141 @@
-//! stub
+//! In what order an epoch goes through the pictures, and reading them ahead of the consumer.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
 use rand::seq::SliceRandom;
-pub fn epoch_order(len:usize,seed:u64,purpose:&str)->Vec<usize>{let mut o:Vec<usize>=(0..len).collect(); o.shuffle(&mut crate::device::rng(seed,purpose,0)); o}
+use tch::Tensor;
+
+use super::pictures::Pictures;
+use crate::device;
+
+/// All of `0..len` in the order of an epoch, a function of the seed and the epoch alone.
+#[must_use]
+pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..len).collect();
+    order.shuffle(&mut device::rng(seed, "epoch order", epoch));
+    order
+}
+
+/// Pictures and where in their set they stand.
+#[derive(Debug)]
+pub struct Batch {
+    /// Places in the set.
+    pub indices: Vec<usize>,
+    /// u8 `[B, H, W, C]`, on the CPU.
+    pub pixels: Tensor,
+}
+
+/// Reads batches on a thread of its own, a few ahead of its consumer, and counts how long the consumer waits.
+pub struct Prefetcher {
+    batches: Receiver<Result<Batch>>,
+    left: usize,
+    waited: Duration,
+}
+
+impl Prefetcher {
+    /// Batches of `size` pictures (the last may be smaller) of `order`, at most `ahead` of them waiting.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn new(pictures: Pictures, order: Vec<usize>, size: usize, ahead: usize) -> Result<Self> {
+        let (sender, batches) = sync_channel(ahead);
+        let left = order.len().div_ceil(size);
+        let reader = thread::Builder::new().name("prefetch".to_owned());
+        reader
+            .spawn(move || read(&pictures, &order, size, &sender))
+            .context("cannot start a thread to read pictures")?;
+        Ok(Self { batches, left, waited: Duration::ZERO })
+    }
+
+    /// Batches not yet taken.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Seconds that the consumer has waited for batches so far.
+    #[must_use]
+    pub fn seconds_waited(&self) -> f64 {
+        self.waited.as_secs_f64()
+    }
+}
+
+/// Send all batches; stops early when the consumer is gone or a batch cannot be read.
+fn read(pictures: &Pictures, order: &[usize], size: usize, sender: &SyncSender<Result<Batch>>) {
+    for indices in order.chunks(size) {
+        let batch = pictures.batch(indices).map(|pixels| Batch { indices: indices.to_vec(), pixels });
+        let last = batch.is_err();
+        if sender.send(batch).is_err() || last {
+            return;
+        }
+    }
+}
+
+impl Iterator for Prefetcher {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let start = Instant::now();
+        let batch = self.batches.recv().context("the thread that reads pictures has ended").and_then(|batch| batch);
+        self.waited += start.elapsed();
+        if batch.is_err() {
+            self.left = 0;
+        }
+        Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::pictures::PictureShape;
+
+    fn ten() -> Pictures {
+        let shape = PictureShape { height: 1, width: 1, channels: 1, levels: 256 };
+        Pictures::from_bytes((0..10).collect(), shape).unwrap()
+    }
+
+    #[test]
+    fn an_epoch_visits_every_picture_once_in_its_own_order() {
+        let order = epoch_order(100, 1, 2);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_eq!(order, epoch_order(100, 1, 2));
+        assert_ne!(order, epoch_order(100, 1, 3));
+        assert_ne!(order, epoch_order(100, 2, 2));
+        assert!(epoch_order(0, 1, 2).is_empty());
+    }
+
+    #[test]
+    fn batches_come_in_order_with_their_pixels() {
+        let order = vec![9, 3, 5, 0, 7];
+        let mut prefetcher = Prefetcher::new(ten(), order.clone(), 2, 1).unwrap();
+        let batches: Vec<Batch> = prefetcher.by_ref().map(Result::unwrap).collect();
+        assert_eq!(batches.iter().map(|b| b.indices.len()).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(batches.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>(), order);
+        let pixels = batches.iter().flat_map(|b| Vec::<u8>::try_from(b.pixels.reshape([-1])).unwrap());
+        assert_eq!(pixels.collect::<Vec<_>>(), [9, 3, 5, 0, 7]);
+        assert!(prefetcher.seconds_waited() >= 0.0);
+    }
+
+    #[test]
+    fn errors_reach_the_consumer_and_end_the_epoch() {
+        let mut prefetcher = Prefetcher::new(ten(), vec![0, 10, 1], 1, 4).unwrap();
+        assert!(prefetcher.next().unwrap().is_ok());
+        let error = prefetcher.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "picture 10 was asked for, but there are 10");
+        assert!(prefetcher.next().is_none());
+    }
+
+    #[test]
+    fn a_consumer_may_leave_early() {
+        let mut prefetcher = Prefetcher::new(ten(), (0..10).collect(), 1, 1).unwrap();
+        assert!(prefetcher.next().unwrap().is_ok());
+        drop(prefetcher);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::pictures::{Layout, PictureShape, Pictures, Segment};
 use super::source;
@@ -19,11 +19,11 @@ pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
     let source = source::map(path)?;
     let length = (*source).as_ref().len();
     require!(
-        length > 0 && length.is_multiple_of(RECORD),
+        length > 0 && length % RECORD == 0,
         "{}: {length} bytes are no whole number of CIFAR-10 records of {RECORD} bytes (binary version, label and 3 planes)",
         path.display(),
     );
     let shape = PictureShape { height: SIDE, width: SIDE, channels: 3, levels };
     let segment = Segment { source, offset: 1, stride: RECORD, count: length / RECORD, layout: Layout::Planar };
-    Pictures::from_segments(vec![segment], shape)
+    Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }

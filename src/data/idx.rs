@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 
 use super::pictures::{Layout, PictureShape, Pictures, Segment};
@@ -32,7 +32,7 @@ pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
     );
     let (shape, stride) = (PictureShape { height, width, channels: 1, levels }, height * width);
     let segment = Segment { source, offset: HEADER, stride, count, layout: Layout::Interleaved };
-    Pictures::from_segments(vec![segment], shape)
+    Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 
 /// Number of pictures, rows, columns.
@@ -41,7 +41,11 @@ fn header(path: &Path, bytes: &[u8]) -> Result<(usize, usize, usize)> {
     require!(bytes.len() >= HEADER, "{name}: an IDX file of pictures begins with 16 bytes, found {}", bytes.len());
     let word = |i: usize| u32::from_be_bytes(bytes[4 * i..4 * i + 4].try_into().expect("four bytes"));
     let hint = if word(0) == 0x801 { " (this is a file of labels)" } else { "" };
-    require!(word(0) == 0x803, "{name}: magic number is 0x{:08x}{hint}, expected 0x00000803 (IDX, bytes, 3-d)", word(0));
+    require!(
+        word(0) == 0x803,
+        "{name}: magic number is 0x{:08x}{hint}, expected 0x00000803 (IDX, bytes, 3-d)",
+        word(0)
+    );
     Ok((word(1) as usize, word(2) as usize, word(3) as usize))
 }
 
@@ -56,7 +60,7 @@ fn unpack(path: &Path) -> Result<Source> {
     let mut packed = MultiGzDecoder::new(source::open_file(path)?);
     source::spool(|out| {
         let mut start = Vec::new();
-        packed.by_ref().take(HEADER as u64).read_to_end(&mut start).map_err(broken)?;
+        (&mut packed).take(HEADER as u64).read_to_end(&mut start).map_err(broken)?;
         let (count, height, width) = header(path, &start)?;
         out.write_all(&start)?;
         source::copy(&mut packed.take((length(count, height, width) - HEADER) as u64 + 1), out, broken)

@@ -1,4 +1,4 @@
-//! NumPy files: `.npy` arrays uint8 `[N, H, W]` or `[N, H, W, C]`, and the `.npz` layout of downsampled `ImageNet`
+//! `NumPy` files: `.npy` arrays uint8 `[N, H, W]` or `[N, H, W, C]`, and the `.npz` layout of downsampled `ImageNet`
 //! (array `data`, uint8 `[N, 3*S*S]`, the three planes of an S x S picture after each other).
 //!
 //! `.npy` files and stored (`np.savez`) entries are mapped; deflated ones are unpacked to a temporary file.
@@ -6,7 +6,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ndarray::{ArrayViewD, Axis};
 use ndarray_npy::{ViewNpyError, ViewNpyExt};
 use zip::{CompressionMethod, ZipArchive};
@@ -29,11 +29,13 @@ pub fn open_npy(path: &Path, levels: usize) -> Result<Pictures> {
     let (count, height, width, channels) = match dims[..] {
         [n, h, w] => (n, h, w, 1),
         [n, h, w, c @ (1 | 3)] => (n, h, w, c),
-        _ => return Err(refusal!("{name}: shape is {dims:?}, expected [N, H, W] or [N, H, W, C] with 1 or 3 channels")),
+        _ => {
+            return Err(refusal!("{name}: shape is {dims:?}, expected [N, H, W] or [N, H, W, C] with 1 or 3 channels"));
+        }
     };
     let shape = PictureShape { height, width, channels, levels };
     let segment = Segment { source, offset, stride: shape.dimensions(), count, layout: Layout::Interleaved };
-    Pictures::from_segments(vec![segment], shape)
+    Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 
 /// Pictures of the array `data` of a `.npz` file in the layout of downsampled `ImageNet`.
@@ -56,7 +58,7 @@ pub fn open_npz(path: &Path, levels: usize) -> Result<Pictures> {
     let shape = PictureShape { height: side, width: side, channels: 3, levels };
     let (stride, count) = (shape.dimensions(), dims[0]);
     let segment = Segment { source, offset: start + offset, stride, count, layout: Layout::Planar };
-    Pictures::from_segments(vec![segment], shape)
+    Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 
 /// Where the bytes of the array `data` are: in the mapped archive itself if it is stored, else unpacked.
@@ -67,8 +69,7 @@ fn entry(path: &Path) -> Result<(Source, usize, usize)> {
     let mut archive = ZipArchive::new(Cursor::new((*shared).as_ref())).map_err(|e| broken(&e))?;
     let names: Vec<String> = archive.file_names().map(|n| n.trim_end_matches(".npy").to_owned()).collect();
     let index = archive.index_for_name(ENTRY);
-    let index =
-        index.ok_or_else(|| refusal!("{}: no array `data`, found {}", path.display(), names.join(", ")))?;
+    let index = index.ok_or_else(|| refusal!("{}: no array `data`, found {}", path.display(), names.join(", ")))?;
     let mut file = archive.by_index(index).map_err(|e| broken(&e))?;
     let length = file.size() as usize;
     if file.compression() == CompressionMethod::Stored {

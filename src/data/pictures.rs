@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
@@ -13,7 +13,7 @@ use super::source::Source;
 use crate::require;
 
 /// Size of every picture of a set; values are `0..levels`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureShape {
     /// Rows.
     pub height: usize,
@@ -94,7 +94,7 @@ impl Pictures {
     pub fn from_bytes(bytes: Vec<u8>, shape: PictureShape) -> Result<Self> {
         shape.check()?;
         let (length, stride) = (bytes.len(), shape.dimensions());
-        require!(length.is_multiple_of(stride), "{length} bytes are no whole number of pictures of {shape}");
+        require!(length % stride == 0, "{length} bytes are no whole number of pictures of {shape}");
         let segment =
             Segment { source: Arc::new(bytes), offset: 0, stride, count: length / stride, layout: Layout::Interleaved };
         Self::from_segments(vec![segment], shape)
@@ -109,9 +109,13 @@ impl Pictures {
         shape.check()?;
         for Segment { source, offset, stride, count, .. } in &segments {
             let (length, size) = ((**source).as_ref().len(), shape.dimensions());
-            let end = count.checked_sub(1).map_or(Some(0), |last| last.checked_mul(*stride)?.checked_add(offset + size));
+            let end =
+                count.checked_sub(1).map_or(Some(0), |last| last.checked_mul(*stride)?.checked_add(offset + size));
             let fits = end.is_some_and(|end| end <= length);
-            require!(fits, "{count} pictures of {shape} every {stride} bytes from {offset} do not fit in {length} bytes");
+            require!(
+                fits,
+                "{count} pictures of {shape} every {stride} bytes from {offset} do not fit in {length} bytes"
+            );
         }
         let total = segments.iter().map(|s| s.count).sum();
         let pictures = Self { segments: segments.into(), shape, chosen: Chosen::Range(0..total) };
@@ -258,7 +262,11 @@ impl Pictures {
         for index in (0..self.len()).filter(|_| levels < 256) {
             let (record, _) = self.record(index);
             let worst = record.iter().max().copied().unwrap_or(0);
-            require!(usize::from(worst) < levels, "picture {index} holds the value {worst}, expected 0 to {}", levels - 1);
+            require!(
+                usize::from(worst) < levels,
+                "picture {index} holds the value {worst}, expected 0 to {}",
+                levels - 1
+            );
         }
         Ok(())
     }
@@ -351,8 +359,7 @@ mod tests {
         let index = "picture 5 was asked for, but there are 5";
         assert_eq!(all.batch(&[0, 5]).err().unwrap().to_string(), index);
         let other = Pictures::from_bytes(vec![0; 3], shape(1, 1, 3)).unwrap();
-        let sizes =
-            "pictures of different sizes: 1x1x1 (height, width, channels) and 1x1x3 (height, width, channels)";
+        let sizes = "pictures of different sizes: 1x1x1 (height, width, channels) and 1x1x3 (height, width, channels)";
         assert_eq!(Pictures::join(&[all, other]).err().unwrap().to_string(), sizes);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::Session;
-use crate::data::batches::epoch_order;
+use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::device::rng;
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
@@ -29,6 +29,8 @@ pub enum Clusters<'a> {
     Given(&'a Tensor),
 }
 
+/// Micro-batches of pictures read ahead.
+const AHEAD: usize = 4;
 /// File of the best model so far, while a stage is under way.
 const BEST: &str = "best.safetensors";
 
@@ -84,44 +86,36 @@ impl Loop<'_, '_> {
     }
 
     fn epoch(&mut self, training: &mut Training, epoch: usize, done: usize, clusters: &Clusters) -> Result<()> {
-        let order = epoch_order(self.session.train.len(), self.session.seed, &format!("{} {epoch}", self.session.name));
-        let mut nats = Vec::with_capacity(order.len());
-        for (i, batch) in order.chunks(self.batch).enumerate() {
-            let step = epoch * self.steps_per_epoch + i;
-            if step < done {
+        let order = epoch_order(self.session.train.len(), self.session.seed, epoch as u64);
+        let mut step = done.max(epoch * self.steps_per_epoch);
+        let left = order[(step - epoch * self.steps_per_epoch) * self.batch..].to_vec();
+        let (mut nats, mut pending) = (Vec::with_capacity(left.len()), 0);
+        let mut batches = Prefetcher::new(self.session.train.clone(), left, self.session.micro_batch, AHEAD)?;
+        while let Some(some) = batches.next() {
+            let some = some?;
+            nats.extend(accumulate(training, &some, clusters)?);
+            self.bar.inc(some.indices.len() as u64);
+            pending += some.indices.len();
+            if pending < self.batch && batches.left() > 0 {
                 continue;
             }
-            for some in batch.chunks(self.session.micro_batch) {
-                nats.extend(self.accumulate(training, some, clusters)?);
-                self.bar.inc(some.len() as u64);
-            }
+            pending = 0;
             let last = (self.config.epochs * self.steps_per_epoch - 1).max(1);
             training.step(self.config.step.at(step as f64 / last as f64));
-            if i + 1 == self.steps_per_epoch {
-                self.finish_epoch(training, epoch, &nats)?;
+            step += 1;
+            if step == (epoch + 1) * self.steps_per_epoch {
+                self.finish_epoch(training, epoch, &nats, batches.seconds_waited())?;
             }
             if interrupt::requested() {
-                self.save(training, step + 1)?;
+                self.save(training, step)?;
                 return Err(Interrupted.into());
             }
         }
         Ok(())
     }
 
-    /// Statistics of a micro-batch; code lengths in nats where they are a by-product.
-    fn accumulate(&self, training: &mut Training, indices: &[usize], clusters: &Clusters) -> Result<Vec<f64>> {
-        let patches = training.model.patches_of(&self.session.train.batch(indices)?);
-        match clusters {
-            Clusters::Posterior => Ok(Vec::try_from(-training.accumulate(&patches)?)?),
-            Clusters::Given(codes) => {
-                let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
-                training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64]) -> Result<()> {
+    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
+        tracing::debug!("{}: waited {waited:.2} s for pictures in epoch {}", self.session.name, epoch + 1);
         for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
             tracing::info!("{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}", self.session.name);
         }
@@ -154,6 +148,19 @@ impl Loop<'_, '_> {
         let metadata = [("steps", steps.to_string()), ("best", self.best.to_string())];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
         checkpoint::save(&self.session.stage.partial(), &tensors, &metadata)
+    }
+}
+
+/// Statistics of a micro-batch; code lengths in nats where they are a by-product.
+fn accumulate(training: &mut Training, some: &Batch, clusters: &Clusters) -> Result<Vec<f64>> {
+    let patches = training.model.patches_of(&some.pixels);
+    match clusters {
+        Clusters::Posterior => Ok(Vec::try_from(-training.accumulate(&patches)?)?),
+        Clusters::Given(codes) => {
+            let rows: Vec<i64> = some.indices.iter().map(|&i| i as i64).collect();
+            training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
+            Ok(Vec::new())
+        }
     }
 }
 

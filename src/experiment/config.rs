@@ -80,9 +80,24 @@ impl Config {
         self.latents.check("latents", problems);
         self.distill.check("distill", problems);
         self.baselines.check("baselines", problems);
+        self.check_batches(problems);
         for (name, value) in [("micro_batch", self.compute.micro_batch), ("watched", self.compute.watched)] {
             problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
         }
         problems.check(self.compute.threads != Some(0), "compute.threads", "expected at least 1, found 0");
+    }
+
+    /// A step's batch is made of whole micro-batches.
+    fn check_batches(&self, problems: &mut Problems) {
+        let (d, b) = (&self.distill, &self.baselines);
+        let mine = self.compute.micro_batch;
+        let mut batches = vec![("distill.hard", d.hard.batch, mine), ("distill.soft", d.soft.batch, mine)];
+        batches.extend([("distill.tree.em", d.tree.em.batch, mine), ("distill.joint", d.joint.batch, mine)]);
+        batches.extend(b.em_only.as_ref().map(|em| ("baselines.em_only", em.batch, mine)));
+        batches.extend(b.pixel_hclt.as_ref().map(|p| ("baselines.pixel_hclt.em", p.em.batch, p.micro_batch)));
+        for (path, batch, micro) in batches.into_iter().filter(|(_, _, micro)| *micro > 0) {
+            let message = format!("expected a multiple of the micro-batch of {micro} pictures, found {batch}");
+            problems.check(batch % micro == 0, format!("{path}.batch"), message);
+        }
     }
 }

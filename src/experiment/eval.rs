@@ -12,7 +12,7 @@ use super::config::Config;
 use super::models::{self, MODEL};
 use super::protocol::Protocol;
 use crate::data::pictures::{PictureShape, Pictures};
-use crate::data::{self, Format, Split};
+use crate::data::{self, Format, PictureOptions, Split};
 use crate::evaluate::Score;
 use crate::mixture::score::{CodeLengths, code_lengths};
 use crate::run::{RunFolder, progress};
@@ -113,11 +113,11 @@ fn last_stage(folder: &RunFolder) -> Result<String> {
 
 fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &request.data {
-        let pictures = data::open_pictures(*format, path, request.split, &config.data)?;
+        let pictures = data::open_pictures(*format, path, PictureOptions { levels: config.data.levels, resize: config.data.resize })?;
         return Ok((pictures, path.display().to_string()));
     }
     let set = data::open(&config.data, config.seed)?;
-    Ok((set.part(request.split).clone(), request.split.name().to_owned()))
+    Ok((set.part(request.split).clone(), request.split.to_string()))
 }
 
 /// Pictures of another shape than the model was trained for are refused.

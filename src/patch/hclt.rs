@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +15,7 @@ use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::tree_tables::TreeTables;
+use crate::device;
 use crate::em::{self, EmConfig, Learner};
 use crate::structure::chow_liu::Parents;
 use crate::structure::hclt;
@@ -25,7 +27,8 @@ const EXAMPLES: i64 = 1024;
 pub struct HcltPatches {
     config: HcltConfig,
     trees: Vec<Parents>,
-    forests: Vec<Forest>,
+    /// Behind locks so that the CPU's threads can share them out.
+    forests: Vec<Mutex<Forest>>,
     ranges: Vec<(i64, i64)>,
     lows: Tensor,
     /// The distribution that the pseudocounts of each input follow: `[K, D, most categories]`, zeros behind the range.
@@ -66,7 +69,7 @@ impl HcltPatches {
         };
         for start in (0..model.trees.len()).step_by(size.max(1)) {
             let forest = model.forest(start..(start + size).min(model.trees.len()))?;
-            model.forests.push(forest);
+            model.forests.push(Mutex::new(forest));
         }
         Ok(model)
     }
@@ -93,27 +96,35 @@ impl HcltPatches {
 
     /// Replace the tables of one cluster.
     pub fn set_tables(&mut self, cluster: usize, tables: &TreeTables, noise: f64, rng: &mut ChaCha8Rng) {
-        let forest = self.forest_of(cluster);
-        let forest = &mut self.forests[forest];
-        forest.circuit.set_tree_tables(cluster - forest.clusters.start, tables, noise, rng);
+        let mut forest = self.forest_of(cluster).1;
+        let tree = cluster - forest.clusters.start;
+        forest.circuit.set_tree_tables(tree, tables, noise, rng);
     }
 
     fn tables(&self, cluster: usize) -> TreeTables {
-        let forest = &self.forests[self.forest_of(cluster)];
+        let forest = self.forest_of(cluster).1;
         forest.circuit.tree_tables(cluster - forest.clusters.start)
     }
 
-    fn forest_of(&self, cluster: usize) -> usize {
-        self.forests.iter().position(|f| f.clusters.contains(&cluster)).expect("a cluster of this model")
+    /// The forest that a cluster belongs to, and its number.
+    fn forest_of(&self, cluster: usize) -> (usize, MutexGuard<'_, Forest>) {
+        let forests = self.forests.iter().map(lock).enumerate();
+        forests.into_iter().find(|(_, f)| f.clusters.contains(&cluster)).expect("a cluster of this model")
     }
 
-    /// Make the forests anew for the present trees, with the tables they have; learning starts over.
-    fn rebuild(&mut self, forest: usize, changed: usize, rng: &mut ChaCha8Rng) -> Result<()> {
-        let mut new = self.forest(self.forests[forest].clusters.clone())?;
-        for cluster in new.clusters.clone().filter(|&k| k != changed) {
-            new.circuit.set_tree_tables(cluster - new.clusters.start, &self.tables(cluster), 0.0, rng);
+    /// Make the forest of a cluster whose tree has changed anew; other clusters in it keep their tables. Learning starts
+    /// over for all of them.
+    fn rebuild(&mut self, changed: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
+        let (number, clusters) = {
+            let (number, forest) = self.forest_of(changed);
+            (number, forest.clusters.clone())
+        };
+        let mut new = self.forest(clusters.clone())?;
+        for cluster in clusters.clone().filter(|&k| k != changed) {
+            new.circuit.set_tree_tables(cluster - clusters.start, &self.tables(cluster), 0.0, rng);
         }
-        self.forests[forest] = new;
+        new.learner = Some(self.new_learner(&new, config, examples));
+        self.forests[number] = Mutex::new(new);
         Ok(())
     }
 
@@ -151,7 +162,7 @@ fn read_trees(tensor: &Tensor) -> Result<Vec<Parents>> {
 
 impl PatchModel for HcltPatches {
     fn clusters(&self) -> usize {
-        self.forests.last().map_or(0, |f| f.clusters.end)
+        self.trees.len()
     }
 
     fn device(&self) -> Device {
@@ -159,70 +170,51 @@ impl PatchModel for HcltPatches {
     }
 
     fn parameter_count(&self) -> usize {
-        self.forests.iter().map(|f| Parameters::count(f.circuit.plan())).sum()
+        self.forests.iter().map(|f| Parameters::count(lock(f).circuit.plan())).sum()
     }
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
-        let _guard = tch::no_grad_guard();
         let values = self.values(patches)?;
-        let n = values.size()[0];
-        let out = Tensor::zeros([n, self.clusters() as i64], (Kind::Double, self.device()));
-        for forest in &self.forests {
-            let (first, trees) = (forest.clusters.start as i64, forest.clusters.len() as i64);
-            let step = (EXAMPLES / trees).max(32);
-            for start in (0..n).step_by(step as usize) {
-                let len = step.min(n - start);
-                let evidence = Evidence::shared(&values.narrow(0, start, len), forest.circuit.plan())?;
-                out.narrow(0, start, len).narrow(1, first, trees).copy_(&forest.circuit.log_likelihood(&evidence)?);
-            }
-        }
-        Ok(out)
+        let work: Vec<_> = self.forests.iter().map(|forest| (forest, values.shallow_clone())).collect();
+        let parts = device::spread(self.device(), work, |(forest, values)| lock(forest).log_likelihood(&values));
+        Ok(Tensor::cat(&parts.into_iter().collect::<Result<Vec<_>>>()?, 1))
     }
 
     fn start(&mut self, config: &EmConfig, examples: f64) {
         self.batch = 0.0;
-        let learners: Vec<Learner> = self.forests.iter().map(|f| self.new_learner(f, config, examples)).collect();
-        for (forest, learner) in self.forests.iter_mut().zip(learners) {
-            (forest.learner, forest.statistics) = (Some(learner), None);
+        for forest in &self.forests {
+            let mut forest = lock(forest);
+            forest.learner = Some(self.new_learner(&forest, config, examples));
+            forest.statistics = None;
         }
     }
 
     fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
-        let _guard = tch::no_grad_guard();
         let values = self.values(patches)?;
         let weights = weights.to_kind(Kind::Float);
-        let kept = weights.ge(self.config.truncate_posterior);
         self.batch += weights.sum(Kind::Double).double_value(&[]);
-        for forest in &mut self.forests {
-            forest.accumulate(&values, &weights, &kept)?;
-        }
-        Ok(())
+        let threshold = self.config.truncate_posterior;
+        let work: Vec<_> = self.forests.iter().map(|f| (f, values.shallow_clone(), weights.shallow_clone())).collect();
+        let add = |(forest, values, weights): (&Mutex<Forest>, Tensor, Tensor)| lock(forest).accumulate(&values, &weights, threshold);
+        device::spread(self.device(), work, add).into_iter().collect()
     }
 
     fn step(&mut self, eta: f64) {
         let batch = std::mem::take(&mut self.batch);
-        for forest in &mut self.forests {
-            if let (Some(learner), Some(mut statistics)) = (&mut forest.learner, forest.statistics.take()) {
-                statistics.weight = batch;
-                learner.step(&mut forest.circuit, statistics, eta);
-            }
-        }
+        device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| lock(forest).step(batch, eta));
     }
 
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
         let tables = self.tables(from);
         self.trees[to] = self.trees[from].clone();
-        let forest = self.forest_of(to);
-        self.rebuild(forest, to, rng)?;
+        self.rebuild(to, config, examples, rng)?;
         self.set_tables(to, &tables, 0.2, rng);
-        let learner = self.new_learner(&self.forests[forest], config, examples);
-        self.forests[forest].learner = Some(learner);
         Ok(())
     }
 
     fn randomise(&mut self, rng: &mut ChaCha8Rng) {
-        for forest in &mut self.forests {
-            forest.circuit.update(|parameters, plan| {
+        for forest in &self.forests {
+            lock(forest).circuit.update(|parameters, plan| {
                 *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
                 parameters.perturb(plan, 0.5, rng);
             });
@@ -230,7 +222,7 @@ impl PatchModel for HcltPatches {
     }
 
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
-        let forest = &self.forests[self.forest_of(cluster)];
+        let forest = self.forest_of(cluster).1;
         forest.circuit.sample(cluster - forest.clusters.start, count, rng) + &self.lows
     }
 
@@ -241,7 +233,7 @@ impl PatchModel for HcltPatches {
     fn tensors(&self) -> Vec<(String, Tensor)> {
         let fixed = [("patch.trees", self.trees_tensor()), ("patch.marginals", self.marginals.shallow_clone())];
         let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
-        for (i, forest) in self.forests.iter().enumerate() {
+        for (i, forest) in self.forests.iter().map(lock).enumerate() {
             all.extend(forest.circuit.parameters().named(&format!("patch.{i}")));
         }
         all
@@ -249,7 +241,7 @@ impl PatchModel for HcltPatches {
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
         let mut all = Vec::new();
-        for (i, forest) in self.forests.iter().enumerate() {
+        for (i, forest) in self.forests.iter().map(lock).enumerate() {
             let state = forest.learner.as_ref().map(Learner::state).unwrap_or_default();
             all.extend(state.into_iter().map(|(name, tensor)| (format!("patch.{i}.{name}"), tensor)));
         }
@@ -259,12 +251,13 @@ impl PatchModel for HcltPatches {
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let trees = read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
         if trees != self.trees {
-            let learners: Vec<Option<Learner>> = self.forests.iter_mut().map(|f| f.learner.take()).collect();
+            let learners: Vec<Option<Learner>> = self.forests.iter().map(|f| lock(f).learner.take()).collect();
             let new = Self::uniform(&self.config, trees, &self.ranges, &self.marginals)?;
             (self.trees, self.forests) = (new.trees, new.forests);
-            self.forests.iter_mut().zip(learners).for_each(|(f, learner)| f.learner = learner);
+            self.forests.iter().zip(learners).for_each(|(f, learner)| lock(f).learner = learner);
         }
-        for (i, forest) in self.forests.iter_mut().enumerate() {
+        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
+            let forest = &mut *forest;
             let prefix = format!("patch.{i}");
             forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
             if let Some(learner) = &mut forest.learner {
@@ -277,12 +270,34 @@ impl PatchModel for HcltPatches {
     }
 }
 
+fn lock(forest: &Mutex<Forest>) -> MutexGuard<'_, Forest> {
+    forest.lock().expect("a thread that held this forest has panicked")
+}
+
 impl Forest {
-    /// Flows of the pairs of patch and cluster that are kept. Every tree sees patches of its own; shorter lists are
-    /// padded with weight 0.
-    fn accumulate(&mut self, values: &Tensor, weights: &Tensor, kept: &Tensor) -> Result<()> {
+    /// Examples looked at in one go.
+    fn chunk(&self) -> i64 {
+        (EXAMPLES / self.clusters.len() as i64).max(32)
+    }
+
+    /// log p(patch | cluster) of this forest's clusters, float64 `[N, T]`, for table rows `[N, D]`.
+    fn log_likelihood(&self, values: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let n = values.size()[0];
+        let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
+            let some = values.narrow(0, start, self.chunk().min(n - start));
+            self.circuit.log_likelihood(&Evidence::shared(&some, self.circuit.plan())?)
+        });
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;
+    /// shorter lists are padded with weight 0.
+    fn accumulate(&mut self, values: &Tensor, weights: &Tensor, threshold: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
         let statistics = self.statistics.get_or_insert_with(|| Statistics::new(&self.circuit));
-        let rows: Vec<Tensor> = self.clusters.clone().map(|k| kept.select(1, k as i64).nonzero().squeeze_dim(1)).collect();
+        let kept = |k: usize| weights.select(1, k as i64).ge(threshold).nonzero().squeeze_dim(1);
+        let rows: Vec<Tensor> = self.clusters.clone().map(kept).collect();
         let longest = rows.iter().map(|r| r.size()[0]).max().unwrap_or(0);
         let step = (EXAMPLES / rows.len() as i64).max(32);
         for start in (0..longest).step_by(step as usize) {
@@ -300,5 +315,13 @@ impl Forest {
             let _ = self.circuit.flows(&messages, &Tensor::stack(&weight, 1), statistics);
         }
         Ok(())
+    }
+
+    /// M-step from a batch of `batch` patches over all clusters.
+    fn step(&mut self, batch: f64, eta: f64) {
+        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, self.statistics.take()) {
+            statistics.weight = batch;
+            learner.step(&mut self.circuit, statistics, eta);
+        }
     }
 }

@@ -1,0 +1,208 @@
+//! Open an image set: find its files, read its parts, carve out those that have no files of their own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::config::{DataConfig, Format};
+use super::folder::Resize;
+use super::pictures::{PictureShape, Pictures};
+use super::split::{Part, Split};
+use super::{cifar, embedded, folder, idx, npz};
+use crate::{refusal, require};
+
+/// An image set: three parts of pictures of one size.
+#[derive(Clone)]
+pub struct DataSet {
+    /// What to call it in reports: the folder's name.
+    pub name: String,
+    /// What models are fitted to.
+    pub train: Pictures,
+    /// What choices are made on.
+    pub valid: Pictures,
+    /// What results are reported on.
+    pub test: Pictures,
+}
+
+impl DataSet {
+    /// One of the parts.
+    #[must_use]
+    pub fn part(&self, split: Split) -> &Pictures {
+        match split {
+            Split::Train => &self.train,
+            Split::Valid => &self.valid,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// Size of every picture.
+    #[must_use]
+    pub fn shape(&self) -> PictureShape {
+        self.train.shape()
+    }
+}
+
+/// How to read files that do not say everything themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureOptions {
+    /// How many values a pixel can take.
+    pub levels: usize,
+    /// How pictures of a folder get one size.
+    pub resize: Resize,
+}
+
+impl Default for PictureOptions {
+    fn default() -> Self {
+        Self { levels: 256, resize: Resize::Exact }
+    }
+}
+
+/// Open the set that a configuration describes; `seed` draws parts given as a fraction without a seed of their own.
+///
+/// # Errors
+/// A refusal naming the file, where one is missing or wrong, a part would be empty, or sizes differ.
+pub fn open(config: &DataConfig, seed: u64) -> Result<DataSet> {
+    let mut set = match config.format.usual() {
+        None => embedded_set()?,
+        Some(_) => Files::new(config)?.open(seed)?,
+    };
+    if let Some(limit) = config.train_limit {
+        let found = set.train.len();
+        require!(limit <= found, "data.train_limit is {limit}, but the training part holds {found} pictures");
+        set.train = set.train.select(0..limit);
+    }
+    Ok(set)
+}
+
+/// Pictures of one file (for `folder`, of one folder); for `embedded` the test part of the built-in set, whatever
+/// the path.
+///
+/// # Errors
+/// A refusal naming the file where it is missing or wrong.
+pub fn open_pictures(format: Format, path: &Path, options: PictureOptions) -> Result<Pictures> {
+    match format {
+        Format::Embedded => embedded::digits(Split::Test),
+        Format::Idx => idx::open(path, options.levels),
+        Format::Cifar10 => cifar::open(path, options.levels),
+        Format::Npz => npz::open_npz(path, options.levels),
+        Format::Npy => npz::open_npy(path, options.levels),
+        Format::Folder => folder::open(path, options.resize),
+    }
+}
+
+fn embedded_set() -> Result<DataSet> {
+    let [train, valid, test] = [Split::Train, Split::Valid, Split::Test].map(embedded::digits);
+    Ok(DataSet { name: "digits".to_owned(), train: train?, valid: valid?, test: test? })
+}
+
+/// A set of files in a folder, with every rule filled in.
+struct Files<'a> {
+    config: &'a DataConfig,
+    place: PathBuf,
+    train: Vec<String>,
+    validation: Part,
+    test: Part,
+}
+
+impl<'a> Files<'a> {
+    fn new(config: &'a DataConfig) -> Result<Self> {
+        let usual = config.format.usual().expect("the format has files");
+        let root =
+            config.root.clone().or_else(|| std::env::var_os("LVD_DATA").map(PathBuf::from)).ok_or_else(|| {
+                refusal!(
+                    "data.root is not set: give the folder of your image sets (--set data.root=DIR, or LVD_DATA=DIR)"
+                )
+            })?;
+        let place = config.dir.as_ref().map_or_else(|| root.clone(), |dir| root.join(dir));
+        require!(place.is_dir(), "{} is no folder: set data.root (or LVD_DATA) and data.dir", place.display());
+        Ok(Self {
+            config,
+            place,
+            train: config.train.clone().unwrap_or_else(|| vec![usual.train.to_owned()]),
+            validation: config.validation.clone().unwrap_or(usual.validation),
+            test: config.test.clone().unwrap_or_else(|| Part::Files(vec![usual.test.to_owned()])),
+        })
+    }
+
+    fn open(&self, seed: u64) -> Result<DataSet> {
+        let mut taken = Vec::new();
+        let mut own = |part: &Part| match part {
+            Part::Files(names) => self.find(names).map(|paths| {
+                taken.extend(paths.iter().cloned());
+                Some(paths)
+            }),
+            _ => Ok(None),
+        };
+        let (test, valid) = (own(&self.test)?, own(&self.validation)?);
+        let train: Vec<PathBuf> = self.find(&self.train)?.into_iter().filter(|p| !taken.contains(p)).collect();
+        let train = self.read(&train, Split::Train)?;
+        let (train, test) = self.split(train, test, &self.test, Split::Test, seed)?;
+        let (train, valid) = self.split(train, valid, &self.validation, Split::Valid, seed)?;
+        for (part, split) in [(&valid, Split::Valid), (&test, Split::Test)] {
+            let (expected, found) = (train.shape(), part.shape());
+            require!(expected == found, "the {split} pictures are {found}, but the training pictures are {expected}");
+        }
+        let name = self.place.file_name().map_or_else(|| "pictures".into(), |n| n.to_string_lossy().into_owned());
+        Ok(DataSet { name, train, valid, test })
+    }
+
+    /// What is left of the training pictures, and a part: from its own files, else carved out.
+    fn split(
+        &self,
+        train: Pictures,
+        files: Option<Vec<PathBuf>>,
+        rule: &Part,
+        split: Split,
+        seed: u64,
+    ) -> Result<(Pictures, Pictures)> {
+        match files {
+            Some(paths) => Ok((train, self.read(&paths, split)?)),
+            None => Ok(rule.carve(&train, split, seed)?.expect("a part without files is carved")),
+        }
+    }
+
+    fn read(&self, paths: &[PathBuf], split: Split) -> Result<Pictures> {
+        let options = PictureOptions { levels: self.config.levels, resize: self.config.resize };
+        let parts = paths.iter().map(|path| {
+            let part = open_pictures(self.config.format, path, options)?;
+            require!(!part.is_empty(), "{} holds no pictures", path.display());
+            Ok(part)
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        require!(!parts.is_empty(), "{}: no files are left for the {split} part", self.place.display());
+        Pictures::join(&parts).map_err(|e| e.context(format!("the {split} files of {}", self.place.display())))
+    }
+
+    /// Paths of files by name; `*` in a name stands for anything, and an IDX file may end in `.gz`.
+    fn find(&self, names: &[String]) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for name in names {
+            let before = found.len();
+            match name.split_once('*') {
+                Some((start, end)) => found.extend(self.list(start, end)?),
+                None => found.extend(self.candidates(name).into_iter().find(|path| path.exists())),
+            }
+            let also = if self.config.format == Format::Idx { " (or .gz)" } else { "" };
+            require!(found.len() > before, "{}: no file {name}{also}", self.place.display());
+        }
+        Ok(found)
+    }
+
+    fn candidates(&self, name: &str) -> Vec<PathBuf> {
+        let packed = (self.config.format == Format::Idx).then(|| self.place.join(format!("{name}.gz")));
+        std::iter::once(self.place.join(name)).chain(packed).collect()
+    }
+
+    /// Files that start and end so, shorter names first: batch 2 before batch 10.
+    fn list(&self, start: &str, end: &str) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in self.place.read_dir().map_err(|e| refusal!("cannot read {}: {e}", self.place.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
+                names.push(name);
+            }
+        }
+        names.sort_by_key(|name| (name.len(), name.clone()));
+        Ok(names.into_iter().map(|name| self.place.join(name)).collect())
+    }
+}
