@@ -107,18 +107,21 @@ impl Parameters {
     /// # Errors
     /// When a tensor is missing, has another shape, or holds a number that is not finite.
     pub fn restore(&mut self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, mut mine) in self.named(prefix) {
-            let saved = tensors.get(&name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
-            let (found, expected) = (saved.size(), mine.size());
-            anyhow::ensure!(
-                found == expected,
-                "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}"
-            );
-            anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
-            mine.copy_(saved);
-        }
-        Ok(())
+        self.named(prefix).iter_mut().try_for_each(|(name, mine)| take_up(name, mine, tensors))
     }
+}
+
+/// Copy the tensor `name` of a checkpoint into `mine`.
+///
+/// # Errors
+/// When it is missing, has another shape, or holds a number that is not finite.
+pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let saved = tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
+    let (found, expected) = (saved.size(), mine.size());
+    anyhow::ensure!(found == expected, "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}");
+    anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
+    mine.copy_(saved);
+    Ok(())
 }
 
 fn noise_like(tensor: &Tensor, noise: f64, rng: &mut impl Rng) -> Tensor {
