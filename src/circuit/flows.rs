@@ -65,7 +65,8 @@ impl Circuit {
                 // A root without likelihood (hard zeros) has no flow.
                 None => weights.index_select(0, &block.trees) * message.sums.gt(0.0),
             };
-            let ratio = parent / message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
+            let divisor = message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
+            let ratio = parent.div_out(&divisor, &divisor);
             add_edges(block, &ratio, &message.regions, &mut statistics.sums.edges[block.pool]);
             let mut flow = ratio.bmm(&block.tables.of(&self.parameters().edges[block.pool]));
             let _ = flow.g_mul_(&message.regions);

@@ -70,9 +70,15 @@ impl Parameters {
     pub fn blend(&mut self, keep: f64, other: &Self, add: f64) {
         let pairs = self.edges.iter_mut().zip(&other.edges).chain(self.inputs.iter_mut().zip(&other.inputs));
         for (mine, theirs) in pairs {
-            let _ = mine.g_mul_scalar_(keep);
-            *mine += theirs * add;
+            let add = Tensor::from(add).to_kind(mine.kind()).to_device(mine.device());
+            let _ = mine.g_mul_scalar_(keep).addcmul_(theirs, &add);
         }
+    }
+
+    /// `self <- other`, into the same memory.
+    pub fn assign(&mut self, other: &Self) {
+        let pairs = self.edges.iter_mut().zip(&other.edges).chain(self.inputs.iter_mut().zip(&other.inputs));
+        pairs.for_each(|(mine, theirs)| mine.copy_(theirs));
     }
 
     /// A copy that shares no memory.

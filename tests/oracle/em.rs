@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lvd::circuit::FLOOR;
 use lvd::structure::region_graph::RegionGraph;
 
 use super::{Matrix, Tables};
@@ -13,19 +14,21 @@ pub struct Prior {
     pub inputs: f64,
 }
 
-/// `normalise(counts + scale * prior)`.
+/// `normalise(counts + scale * prior)`, lifted by the floor that no probability is below.
 pub fn normalise(counts: &Tables, prior: Prior, scale: f64) -> Tables {
     let mut tables = counts.clone();
     for row in tables.edges.values_mut().flatten() {
         let pseudocount = scale * prior.edges / row.len() as f64;
         let total: f64 = row.iter().map(|c| c + pseudocount).sum();
-        row.iter_mut().for_each(|c| *c = (*c + pseudocount) / total);
+        let share = 1.0 - row.len() as f64 * FLOOR;
+        row.iter_mut().for_each(|c| *c = share * (*c + pseudocount) / total + FLOOR);
     }
     for table in tables.inputs.values_mut() {
         let pseudocount = scale * prior.inputs / table.len() as f64;
         for state in 0..table[0].len() {
             let total: f64 = table.iter().map(|row| row[state] + pseudocount).sum();
-            table.iter_mut().for_each(|row| row[state] = (row[state] + pseudocount) / total);
+            let share = 1.0 - table.len() as f64 * FLOOR;
+            table.iter_mut().for_each(|row| row[state] = share * (row[state] + pseudocount) / total + FLOOR);
         }
     }
     tables
