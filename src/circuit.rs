@@ -68,11 +68,15 @@ impl Circuit {
     pub fn update<T>(&mut self, change: impl FnOnce(&mut Parameters, &Plan) -> T) -> T {
         let _guard = tch::no_grad_guard();
         let result = change(&mut self.parameters, &self.plan);
-        let scale = |inputs: &Tensor| {
-            let top = inputs.amax(-1, true).clamp_min(f64::from(f32::MIN_POSITIVE));
-            (inputs / &top, top.squeeze_dim(-1).log())
-        };
-        self.scaled = self.parameters.inputs.iter().map(scale).collect();
+        let empty = |inputs: &Tensor| (inputs.empty_like(), Tensor::new());
+        if self.scaled.is_empty() {
+            self.scaled = self.parameters.inputs.iter().map(empty).collect();
+        }
+        for (inputs, (scaled, logarithms)) in self.parameters.inputs.iter().zip(&mut self.scaled) {
+            let top = inputs.amax(-1, true).clamp_min_(f64::from(f32::MIN_POSITIVE));
+            let _ = inputs.div_out(scaled, &top);
+            *logarithms = top.squeeze_dim(-1).log_();
+        }
         result
     }
 

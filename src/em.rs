@@ -158,30 +158,29 @@ impl Learner {
         if weight <= 0.0 {
             return;
         }
-        let counts = statistics.into_counts(circuit);
+        let mut counts = statistics.into_counts(circuit);
         self.steps += 1;
         match self.rule {
             Rule::Average => {
-                let new = self.normalise(circuit, counts, 1.0);
-                circuit.update(|old, _| old.blend(1.0 - eta, &new, eta));
+                self.normalise(circuit, &mut counts, 1.0);
+                circuit.update(|old, _| old.blend(1.0 - eta, &counts, eta));
             }
             Rule::Decayed => {
-                let memory = self.memory.take().unwrap_or_else(|| self.present(circuit, &counts, 1.0 / weight));
-                let memory = blended(memory, 1.0 - eta, &counts, eta * self.examples / weight);
-                let new = self.normalise(circuit, memory.copy(), 1.0);
-                self.memory = Some(memory);
-                circuit.update(|old, _| *old = new);
+                if self.memory.is_none() {
+                    self.memory = Some(self.present(circuit, &counts, 1.0 / weight));
+                }
+                self.remember(circuit, &mut counts, 1.0 - eta, eta * self.examples / weight);
+                self.normalise(circuit, &mut counts, 1.0);
+                circuit.update(|old, _| *old = counts);
             }
             Rule::Anemone { share, momentum } => {
-                let memory = self.memory.take().unwrap_or_else(|| blended(counts.copy(), 0.0, &counts, 0.0));
-                let memory = blended(memory, momentum, &counts, (1.0 - momentum) / weight);
+                self.remember(circuit, &mut counts, momentum, (1.0 - momentum) / weight);
                 let correction = 1.0 / (1.0 - momentum.powi(self.steps as i32));
                 let share = share * eta;
-                let mut mixed = top_down::joint(circuit, &memory, correction);
-                mixed.blend(1.0 - share, &memory, share * correction);
-                let new = self.normalise(circuit, mixed, 1.0 / self.examples);
-                self.memory = Some(memory);
-                circuit.update(|old, _| *old = new);
+                let mut mixed = top_down::joint(circuit, &counts, correction);
+                mixed.blend(1.0 - share, &counts, share * correction);
+                self.normalise(circuit, &mut mixed, 1.0 / self.examples);
+                circuit.update(|old, _| *old = mixed);
             }
         }
         if let Some(logistics) = &mut self.logistics {
@@ -192,12 +191,22 @@ impl Learner {
     /// The counts that the present parameters stand for, as if they had been learned from the whole data set; trees get
     /// the shares that the batch gave them.
     fn present(&self, circuit: &Circuit, counts: &Parameters, scale: f64) -> Parameters {
-        let joint = top_down::joint(circuit, counts, scale);
-        blended(joint.copy(), 0.0, &joint, self.examples)
+        let mut joint = top_down::joint(circuit, counts, scale);
+        joint.scale(self.examples);
+        joint
     }
 
-    /// `normalise(counts + prior * scale)`; rows with neither counts nor prior keep their old values.
-    fn normalise(&self, circuit: &Circuit, mut counts: Parameters, scale: f64) -> Parameters {
+    /// `memory <- keep * memory + add * counts`; the counts become a copy of the memory, whose buffers the new tables
+    /// then take over: fresh ones of this size would cost more than the arithmetic.
+    fn remember(&mut self, circuit: &Circuit, counts: &mut Parameters, keep: f64, add: f64) {
+        let zeros = || Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+        let memory = self.memory.get_or_insert_with(zeros);
+        memory.blend(keep, counts, add);
+        counts.assign(memory);
+    }
+
+    /// `counts <- normalise(counts + prior * scale)`; rows with neither counts nor prior take the circuit's tables.
+    fn normalise(&self, circuit: &Circuit, counts: &mut Parameters, scale: f64) {
         let plan = circuit.plan();
         for (edges, old) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
             let states = edges.size()[2] as f64;
@@ -213,7 +222,6 @@ impl Learner {
                 let _ = segment.of(inputs).narrow(1, segment.categories, 1).fill_(1.0);
             }
         }
-        counts
     }
 
     /// Tensors and numbers that a later [`Learner::restore`] needs to go on as if nothing had happened.
@@ -240,21 +248,18 @@ impl Learner {
     }
 }
 
-fn blended(mut memory: Parameters, keep: f64, other: &Parameters, add: f64) -> Parameters {
-    memory.blend(keep, other, add);
-    memory
-}
-
-/// Divide by the sum over `dim`, lift to [`FLOOR`], divide again; where the sum is 0 take `old`.
+/// `(1 - n f) rows / total + f`, with f = [`FLOOR`] and the total over the n entries along `dim`, in one pass; where the
+/// total is 0 take `old`.
 fn normalise_rows(rows: &mut Tensor, old: &Tensor, dim: i64) {
     let kind = rows.kind();
     let total = rows.sum_dim_intlist(dim, true, kind);
-    let _ = rows.g_div_(&total).clamp_min_(FLOOR);
-    let lifted = rows.sum_dim_intlist(dim, true, kind);
-    let _ = rows.g_div_(&lifted);
+    let length = rows.numel() as f64 / total.numel() as f64;
+    let factor = total.reciprocal() * (1.0 - length * FLOOR);
+    let floor = Tensor::from(FLOOR).to_kind(kind).to_device(rows.device());
+    let lifted = floor.addcmul_out(rows, &*rows, &factor);
     let empty = total.le(0.0);
     if bool::try_from(empty.any()).unwrap_or(true) {
-        rows.copy_(&old.where_self(&empty, rows));
+        rows.copy_(&old.where_self(&empty, &lifted));
     }
 }
 

@@ -38,7 +38,8 @@ impl Statistics {
     pub fn into_counts(self, circuit: &Circuit) -> Parameters {
         let mut counts = self.sums;
         for (sums, tables) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
-            *sums *= tables;
+            // Where a table holds a hard zero the sum may have overflowed.
+            let _ = sums.masked_fill_(&tables.eq(0.0), 0.0).g_mul_(tables);
         }
         for (inputs, pool) in counts.inputs.iter_mut().zip(&circuit.plan().input_pools) {
             for segment in &pool.segments {
@@ -62,9 +63,11 @@ impl Circuit {
         for (block, message) in plan.blocks.iter().zip(&messages.blocks) {
             let parent = match &block.parents {
                 Some((parent, rows)) => rows.of(&flows[*parent]),
-                None => weights.index_select(0, &block.trees),
+                // A root without likelihood (hard zeros) has no flow.
+                None => weights.index_select(0, &block.trees) * message.sums.gt(0.0),
             };
-            let ratio = parent / message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
+            let divisor = message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
+            let ratio = parent.div_out(&divisor, &divisor);
             add_edges(block, &ratio, &message.regions, &mut statistics.sums.edges[block.pool]);
             let mut flow = ratio.bmm(&block.tables.of(&self.parameters().edges[block.pool]));
             let _ = flow.g_mul_(&message.regions);
@@ -75,7 +78,7 @@ impl Circuit {
                 (Some(BlockInput::Soft { variables }), _) => {
                     let all = [plan.categories.size()[0], flow.size()[1], block.states];
                     let out = posterior.get_or_insert_with(|| flow.new_zeros(all, (self.kind(), self.device())));
-                    variables.set(out, &flow);
+                    variables.add(out, &flow);
                 }
                 _ => {}
             }

@@ -86,7 +86,7 @@ impl Circuit {
                 let values = variables.of(values).to_kind(self.kind());
                 let found = values.size();
                 crate::require!(found == size, "the soft evidence has shape {found:?}, expected {size:?}");
-                let top = values.amax(-1, true);
+                let top = values.amax(-1, true).clamp_min_(f64::from(f32::MIN));
                 Ok(((values - &top).exp_(), top.squeeze_dim(-1), None))
             }
             _ => Err(crate::refusal!("the circuit reads another kind of evidence than it is given")),
@@ -102,8 +102,8 @@ impl Circuit {
 
 /// Divide by the largest state and return the logarithm of it `[R, B]`.
 fn rescale(regions: &mut Tensor) -> Tensor {
-    let top = regions.amax(-1, true);
-    let _ = regions.g_div_(&top.clamp_min(f64::from(f32::MIN_POSITIVE)));
+    let top = regions.amax(-1, true).clamp_min_(f64::from(f32::MIN_POSITIVE));
+    let _ = regions.g_div_(&top);
     top.squeeze_dim(-1).log_()
 }
 

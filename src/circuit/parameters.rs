@@ -70,9 +70,20 @@ impl Parameters {
     pub fn blend(&mut self, keep: f64, other: &Self, add: f64) {
         let pairs = self.edges.iter_mut().zip(&other.edges).chain(self.inputs.iter_mut().zip(&other.inputs));
         for (mine, theirs) in pairs {
-            let _ = mine.g_mul_scalar_(keep);
-            *mine += theirs * add;
+            let add = Tensor::from(add).to_kind(mine.kind()).to_device(mine.device());
+            let _ = mine.g_mul_scalar_(keep).addcmul_(theirs, &add);
         }
+    }
+
+    /// `self <- factor * self`.
+    pub fn scale(&mut self, factor: f64) {
+        self.edges.iter_mut().chain(&mut self.inputs).for_each(|t| drop(t.g_mul_scalar_(factor)));
+    }
+
+    /// `self <- other`, into the same memory.
+    pub fn assign(&mut self, other: &Self) {
+        let pairs = self.edges.iter_mut().zip(&other.edges).chain(self.inputs.iter_mut().zip(&other.inputs));
+        pairs.for_each(|(mine, theirs)| mine.copy_(theirs));
     }
 
     /// A copy that shares no memory.
@@ -107,18 +118,21 @@ impl Parameters {
     /// # Errors
     /// When a tensor is missing, has another shape, or holds a number that is not finite.
     pub fn restore(&mut self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, mut mine) in self.named(prefix) {
-            let saved = tensors.get(&name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
-            let (found, expected) = (saved.size(), mine.size());
-            anyhow::ensure!(
-                found == expected,
-                "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}"
-            );
-            anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
-            mine.copy_(saved);
-        }
-        Ok(())
+        self.named(prefix).iter_mut().try_for_each(|(name, mine)| take_up(name, mine, tensors))
     }
+}
+
+/// Copy the tensor `name` of a checkpoint into `mine`.
+///
+/// # Errors
+/// When it is missing, has another shape, or holds a number that is not finite.
+pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let saved = tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
+    let (found, expected) = (saved.size(), mine.size());
+    anyhow::ensure!(found == expected, "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}");
+    anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
+    mine.copy_(saved);
+    Ok(())
 }
 
 /// Numbers drawn evenly from `[1 - noise, 1 + noise]`, one for each entry of a tensor; all 1 for no noise.

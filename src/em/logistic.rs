@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::circuit::parameters::Parameters;
@@ -73,10 +73,10 @@ impl Logistics {
     /// Take up tensors of [`Logistics::named`].
     ///
     /// # Errors
-    /// When one is missing.
+    /// When one is missing, has another shape or is not finite.
     pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, mut mine) in self.named() {
-            mine.copy_(tensors.get(&name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?);
+            crate::circuit::parameters::take_up(&name, &mut mine, tensors)?;
         }
         Ok(())
     }

@@ -1,0 +1,296 @@
+//! EM steps against counting, and the theorems that hold for them.
+
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use lvd::circuit::Circuit;
+use lvd::circuit::evidence::Evidence;
+use lvd::circuit::flows::Statistics;
+use lvd::circuit::parameters::Parameters;
+use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
+use lvd::structure::hclt;
+use lvd::structure::region_graph::RegionGraph;
+use oracle::em::Prior;
+use oracle::random::{self, Case};
+use oracle::reference::Reference;
+use oracle::{Tables, distance, numbers, read, tensor};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+type Batch = Vec<Vec<Vec<oracle::reference::Seen>>>;
+
+const NO_PRIOR: Prior = Prior { edges: 0.0, inputs: 0.0 };
+
+fn learner(rule: Rule, prior: Prior, family: InputFamily, examples: f64, circuit: &Circuit) -> Learner {
+    let config = EmConfig { rule, pseudocount: prior.edges, input_pseudocount: prior.inputs, ..EmConfig::default() };
+    Learner::new(&config, family, examples, circuit, em::uniform_marginals(circuit.plan(), circuit))
+}
+
+fn statistics(circuit: &Circuit, evidence: &Evidence, weights: &Tensor) -> Statistics {
+    let mut statistics = Statistics::new(circuit);
+    circuit.flows(&circuit.forward(evidence, true).unwrap(), weights, &mut statistics);
+    statistics
+}
+
+fn ones(examples: i64, trees: i64) -> Tensor {
+    Tensor::ones([examples, trees], (Kind::Double, Device::Cpu))
+}
+
+/// A rule by its formula in `lvd::em`, on plain tables.
+struct Counting {
+    rule: Rule,
+    prior: Prior,
+    examples: f64,
+    memory: Option<Tables>,
+    steps: i32,
+}
+
+impl Counting {
+    fn step(&mut self, graph: &RegionGraph, old: &Tables, counts: &Tables, weight: f64, eta: f64) -> Tables {
+        self.steps += 1;
+        match self.rule {
+            Rule::Average => {
+                let new = oracle::em::normalise(counts, self.prior, 1.0);
+                old.zip(&new, |old, new| (1.0 - eta) * old + eta * new)
+            }
+            Rule::Decayed => {
+                let scaled = counts.zip(counts, |c, _| c * self.examples / weight);
+                let memory = match &self.memory {
+                    Some(memory) => memory.zip(&scaled, |m, c| (1.0 - eta) * m + eta * c),
+                    None => scaled,
+                };
+                self.memory = Some(memory.clone());
+                oracle::em::normalise(&memory, self.prior, 1.0)
+            }
+            Rule::Anemone { share, momentum } => {
+                let before = self.memory.take().unwrap_or_else(|| Tables::zeros(graph));
+                let memory = before.zip(counts, |m, c| momentum * m + (1.0 - momentum) * c / weight);
+                let flow = memory.zip(&memory, |m, _| m / (1.0 - momentum.powi(self.steps)));
+                self.memory = Some(memory);
+                let roots: Vec<f64> =
+                    graph.roots().iter().map(|&r| flow.edges[&graph.regions()[r].tie].iter().flatten().sum()).collect();
+                let joint = oracle::em::top_down(graph, old, &roots);
+                let mixed = flow.zip(&joint, |f, j| share * eta * f + (1.0 - share * eta) * j);
+                oracle::em::normalise(&mixed, self.prior, 1.0 / self.examples)
+            }
+        }
+    }
+}
+
+fn steps_agree(case: &Case, rule: Rule, etas: &[f64], kind: Kind, tolerance: f64) {
+    let mut rng = case.rng();
+    let graph = random::graph(case, &mut rng);
+    let mut tables = random::tables(&graph, 2.0, &mut rng);
+    let prior = Prior { edges: rng.random_range(0.01..2.0), inputs: rng.random_range(0.01..2.0) };
+    let mut circuit = random::circuit(&graph, &tables, kind);
+    let mut learner = learner(rule, prior, InputFamily::Categorical, 50.0, &circuit);
+    let mut counting = Counting { rule, prior, examples: 50.0, memory: None, steps: 0 };
+    for &eta in etas {
+        let seen = random::seen(case, &graph, &mut rng);
+        let weights = random::weights(case, &mut rng);
+        let mut counts = Tables::zeros(&graph);
+        let reference = Reference::new(&graph, &tables);
+        for (t, batch) in seen.iter().enumerate() {
+            for (b, seen) in batch.iter().enumerate() {
+                reference.add_flows(t, seen, weights[b][t], &mut counts, None);
+            }
+        }
+        tables = counting.step(&graph, &tables, &counts, weights.iter().flatten().sum(), eta);
+        let statistics = statistics(&circuit, &random::evidence(case, &seen, circuit.plan()), &tensor(&weights));
+        learner.step(&mut circuit, statistics, eta);
+        let found = read(&circuit, circuit.parameters());
+        assert!(distance(&found.flat(), &tables.flat()) < tolerance, "{found:?} {tables:?}");
+    }
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let anemone = (0.1..1.0, 0.0..0.95).prop_map(|(share, momentum)| Rule::Anemone { share, momentum });
+    prop_oneof![Just(Rule::Average), Just(Rule::Decayed), anemone]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn steps_agree_with_counting(case in random::case(), rule in rule(), etas in prop::collection::vec(0.05..1.0, 3)) {
+        steps_agree(&case, rule, &etas, Kind::Double, 1e-10);
+        steps_agree(&case, rule, &etas, Kind::Float, 1e-4);
+    }
+
+    #[test]
+    fn full_batch_steps_never_lower_the_objective(case in random::case(), logistic in any::<bool>()) {
+        let case = Case { soft: false, examples: case.examples + 10, trees: 1, ..case };
+        let mut rng = case.rng();
+        let graph = random::graph(&case, &mut rng);
+        let mut circuit = random::circuit(&graph, &random::tables(&graph, 1.0, &mut rng), Kind::Double);
+        let seen = random::seen(&case, &graph, &mut rng);
+        let evidence = random::evidence(&case, &seen, circuit.plan());
+        let (prior, family) = if logistic {
+            (NO_PRIOR, InputFamily::DiscretisedLogistic)
+        } else {
+            (Prior { edges: 0.3, inputs: 0.7 }, InputFamily::Categorical)
+        };
+        let mut learner = learner(Rule::Average, prior, family, case.examples as f64, &circuit);
+        let mut objectives = Vec::new();
+        for _ in 0..21 {
+            let statistics = statistics(&circuit, &evidence, &ones(case.examples as i64, 1));
+            learner.step(&mut circuit, statistics, 1.0);
+            let likelihood = circuit.log_likelihood(&evidence).unwrap().sum(Kind::Double).double_value(&[]);
+            let tables = read(&circuit, circuit.parameters());
+            objectives.push(likelihood + if logistic { 0.0 } else { oracle::em::log_prior(&tables, prior) });
+        }
+        prop_assert!(objectives.windows(2).all(|w| w[1] > w[0] - 1e-6), "{objectives:?}");
+    }
+
+    #[test]
+    fn micro_batches_add_up(case in random::case()) {
+        let case = Case { soft: false, per_tree: false, examples: 12, ..case };
+        let mut rng = case.rng();
+        let graph = random::graph(&case, &mut rng);
+        let circuit = random::circuit(&graph, &random::tables(&graph, 2.0, &mut rng), Kind::Double);
+        let seen = random::seen(&case, &graph, &mut rng);
+        let weights = random::weights(&case, &mut rng);
+        let whole = statistics(&circuit, &random::evidence(&case, &seen, circuit.plan()), &tensor(&weights));
+        let mut parts = Statistics::new(&circuit);
+        for (from, to) in [(0, 1), (1, 6), (6, 12)] {
+            let part: Vec<_> = seen.iter().map(|batch| batch[from..to].to_vec()).collect();
+            let evidence = random::evidence(&Case { examples: to - from, ..case }, &part, circuit.plan());
+            let messages = circuit.forward(&evidence, true).unwrap();
+            circuit.flows(&messages, &tensor(&weights[from..to].to_vec()), &mut parts);
+        }
+        prop_assert!((whole.weight - parts.weight).abs() < 1e-12 * whole.weight);
+        let (whole, parts) = (whole.into_counts(&circuit), parts.into_counts(&circuit));
+        let (whole, parts) = (read(&circuit, &whole).flat(), read(&circuit, &parts).flat());
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * a.abs().max(b.abs());
+        prop_assert!(whole.iter().zip(&parts).all(close));
+    }
+
+    #[test]
+    fn rules_meet_at_step_size_one(case in random::case(), pseudocount in 0.0..2.0) {
+        let mut rng = case.rng();
+        let graph = random::graph(&case, &mut rng);
+        let tables = random::tables(&graph, 2.0, &mut rng);
+        let seen = random::seen(&case, &graph, &mut rng);
+        let after = |rule, prior| {
+            let mut circuit = random::circuit(&graph, &tables, Kind::Double);
+            let evidence = random::evidence(&case, &seen, circuit.plan());
+            let weights = ones(case.examples as i64, case.trees as i64);
+            let all = (case.examples * case.trees) as f64;
+            let mut learner = learner(rule, prior, InputFamily::Categorical, all, &circuit);
+            for _ in 0..2 {
+                let statistics = statistics(&circuit, &evidence, &weights);
+                learner.step(&mut circuit, statistics, 1.0);
+            }
+            read(&circuit, circuit.parameters()).flat()
+        };
+        let prior = Prior { edges: pseudocount, inputs: pseudocount };
+        prop_assert!(distance(&after(Rule::Decayed, prior), &after(Rule::Average, prior)) < 1e-10);
+        let anemone = Rule::Anemone { share: 1.0, momentum: 0.0 };
+        prop_assert!(distance(&after(anemone, NO_PRIOR), &after(Rule::Average, NO_PRIOR)) < 1e-10);
+    }
+
+    #[test]
+    fn a_restored_learner_goes_on_as_if_unbroken(case in random::case(), rule in rule(), logistic in any::<bool>()) {
+        let mut rng = case.rng();
+        let graph = random::graph(&case, &mut rng);
+        let tables = random::tables(&graph, 1.0, &mut rng);
+        let family = if logistic { InputFamily::DiscretisedLogistic } else { InputFamily::Categorical };
+        let prior = Prior { edges: 0.1, inputs: 0.2 };
+        let batches: Vec<Batch> = (0..5).map(|_| random::seen(&case, &graph, &mut rng)).collect();
+        let train = |circuit: &mut Circuit, learner: &mut Learner, batches: &[Batch]| {
+            for seen in batches {
+                let evidence = random::evidence(&case, seen, circuit.plan());
+                let statistics = statistics(circuit, &evidence, &ones(case.examples as i64, case.trees as i64));
+                learner.step(circuit, statistics, 0.4);
+            }
+        };
+        let mut circuit = random::circuit(&graph, &tables, Kind::Float);
+        let mut unbroken = learner(rule, prior, family, 30.0, &circuit);
+        train(&mut circuit, &mut unbroken, &batches[..2]);
+        let saved = unbroken.state().into_iter().chain(circuit.parameters().named("circuit"));
+        let saved: BTreeMap<String, Tensor> = saved.map(|(name, tensor)| (name, tensor.copy())).collect();
+        train(&mut circuit, &mut unbroken, &batches[2..]);
+
+        let mut second = Circuit::uniform(graph.clone(), Kind::Float, Device::Cpu);
+        second.update(|parameters, _| parameters.restore("circuit", &saved)).unwrap();
+        let mut restored = learner(rule, prior, family, 30.0, &second);
+        restored.restore(&second, &saved).unwrap();
+        train(&mut second, &mut restored, &batches[2..]);
+        prop_assert_eq!(read(&second, second.parameters()), read(&circuit, circuit.parameters()));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_named() {
+    let graph = hclt::forest(&[vec![None, Some(0)]], 2, &[3, 3]).unwrap();
+    let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let mut restore = |name: &str, tensor: Option<Tensor>| {
+        let mut saved: BTreeMap<String, Tensor> =
+            circuit.parameters().named("circuit").into_iter().map(|(n, t)| (n, t.copy())).collect();
+        saved.remove(name);
+        saved.extend(tensor.map(|t| (name.to_owned(), t)));
+        circuit.update(|parameters, _| parameters.restore("circuit", &saved)).unwrap_err().to_string()
+    };
+    assert_eq!(restore("circuit.edges.1", None), "tensor circuit.edges.1 is missing from the checkpoint");
+    assert_eq!(
+        restore("circuit.edges.0", Some(zeros(&[2, 2]))),
+        "tensor circuit.edges.0 of the checkpoint has shape [2, 2], expected [1, 1, 2]"
+    );
+    assert_eq!(
+        restore("circuit.inputs.0", Some(zeros(&[8, 2]) / 0.0)),
+        "tensor circuit.inputs.0 of the checkpoint is not finite"
+    );
+}
+
+/// Integers from a logistic distribution, rounded, with the tails at the ends.
+fn logistic_sample(mean: f64, scale: f64, categories: i64, count: usize, rng: &mut impl Rng) -> Tensor {
+    let draw = |u: f64| (mean + scale * (u / (1.0 - u)).ln()).round().clamp(0.0, (categories - 1) as f64) as i64;
+    let values: Vec<i64> = (0..count).map(|_| draw(rng.random())).collect();
+    Tensor::from_slice(&values).unsqueeze(1)
+}
+
+#[test]
+fn discretised_logistics_find_mean_and_scale() {
+    const COUNT: usize = 20_000;
+    for (mean, scale) in [(100.3, 7.0), (128.0, 0.6), (3.0, 10.0), (254.0, 30.0)] {
+        let graph = hclt::forest(&[vec![None]], 1, &[256]).unwrap();
+        let mut circuit = Circuit::uniform(graph, Kind::Double, Device::Cpu);
+        let mut learner = learner(Rule::Average, NO_PRIOR, InputFamily::DiscretisedLogistic, COUNT as f64, &circuit);
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let values = logistic_sample(mean, scale, 256, COUNT, &mut rng);
+        let evidence = Evidence::shared(&values, circuit.plan()).unwrap();
+        for _ in 0..10 {
+            let statistics = statistics(&circuit, &evidence, &ones(COUNT as i64, 1));
+            learner.step(&mut circuit, statistics, 1.0);
+        }
+        let state: BTreeMap<String, Tensor> = learner.state().into_iter().collect();
+        let found_mean = numbers(&state["learner.logistic.0.mean"])[0];
+        let found_scale = numbers(&state["learner.logistic.0.log_scale"])[0].exp();
+        // Standard errors of the maximum-likelihood estimates, doubled for what rounding and tails hide.
+        let n = COUNT as f64;
+        let (mean_error, scale_error) = (2.0 * scale * (3.0 / n).sqrt(), 2.0 * scale * (1.0 / (1.43 * n)).sqrt());
+        assert!((found_mean - mean).abs() < 3.0 * mean_error, "{found_mean} for {mean}, {scale}");
+        assert!((found_scale - scale).abs() < 3.0 * scale_error, "{found_scale} for {mean}, {scale}");
+        let table = read(&circuit, circuit.parameters()).inputs[&0].concat();
+        assert!((table.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((table[0] - 1.0 / (1.0 + ((found_mean - 0.5) / found_scale).exp())).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn perturbing_keeps_rows_normalised_and_breaks_ties() {
+    let graph = hclt::forest(&[vec![None, Some(0)], vec![Some(1), None]], 3, &[4, 2]).unwrap();
+    let mut circuit = Circuit::uniform(graph, Kind::Double, Device::Cpu);
+    circuit.update(|p, plan| p.perturb(plan, 0.5, &mut ChaCha8Rng::seed_from_u64(1)));
+    let tables = read(&circuit, circuit.parameters());
+    let normalised = oracle::em::normalise(&tables, NO_PRIOR, 1.0);
+    assert!(distance(&tables.flat(), &normalised.flat()) < 1e-9);
+    let uniform = tables.edges.values().flatten().flatten().filter(|p| (*p - 1.0 / 3.0).abs() < 1e-6).count();
+    assert_eq!(uniform, 0);
+    // Two trees: a prior (2), an edge 3 x 3 (6), inputs (4 - 1) * 3 and (2 - 1) * 3.
+    assert_eq!(Parameters::count(circuit.plan()), 2 * (2 + 6 + 9 + 3));
+}
