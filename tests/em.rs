@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn full_batch_steps_never_lower_the_objective(case in random::case(), logistic in any::<bool>()) {
-        let case = Case { soft: false, examples: case.examples + 10, trees: 1, ..case };
+        let case = Case { examples: case.examples + 10, trees: 1, ..case.hard() };
         let mut rng = case.rng();
         let graph = random::graph(&case, &mut rng);
         let mut circuit = random::circuit(&graph, &random::tables(&graph, 1.0, &mut rng), Kind::Double);
@@ -147,7 +147,7 @@ proptest! {
 
     #[test]
     fn micro_batches_add_up(case in random::case()) {
-        let case = Case { soft: false, per_tree: false, examples: 12, ..case };
+        let case = Case { examples: 12, ..case.shared() };
         let mut rng = case.rng();
         let graph = random::graph(&case, &mut rng);
         let circuit = random::circuit(&graph, &random::tables(&graph, 2.0, &mut rng), Kind::Double);
