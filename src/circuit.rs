@@ -1,7 +1,7 @@
 //! Circuits as tensors: a region graph's tables, its upward pass (likelihoods) and its downward pass (flows).
 //!
 //! Regions of one depth and one shape form a **block** and are evaluated by one batched matrix product. Numbers are
-//! probabilities in linear space: every message is divided by its largest entry, whose logarithm goes into a float64
+//! probabilities in linear space: every message is divided by its sum over the states, whose logarithm goes into a float64
 //! total per example. That is safe as long as no table entry is below [`FLOOR`], which `em` guarantees for what it
 //! makes: between two divisions a message shrinks by at most `FLOOR.powi(3)`, which float32 can hold. States more than
 //! about 80 nats below the best of their region vanish, harmlessly.

@@ -178,7 +178,11 @@ fn manifest(config: &Config, data: &DataSet, device: Device) -> Result<Manifest>
 
 fn evaluate(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
     let single = args.runs.len() == 1;
-    require!(single || !(args.json || args.per_image.is_some()), "--json and --per-image take one RUN, found {}", args.runs.len());
+    require!(
+        single || !(args.json || args.per_image.is_some()),
+        "--json and --per-image take one RUN, found {}",
+        args.runs.len()
+    );
     let device = device::open(args.device, cuda)?;
     let request = Request {
         stage: args.stage.clone(),

@@ -14,16 +14,16 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use rand_chacha::ChaCha8Rng;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::Device;
 
-pub use memory::keep_freed_memory;
 pub use machine::{libtorch_version, peak_memory};
+pub use memory::keep_freed_memory;
 
 use crate::{refusal, require};
 

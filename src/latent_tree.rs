@@ -37,7 +37,12 @@ pub struct LatentTreeConfig {
 
 impl Default for LatentTreeConfig {
     fn default() -> Self {
-        Self { tree: TreeConfig::default(), tying: Tying::Untied, hidden: None, em: EmConfig { epochs: 1, ..EmConfig::default() } }
+        Self {
+            tree: TreeConfig::default(),
+            tying: Tying::Untied,
+            hidden: None,
+            em: EmConfig { epochs: 1, ..EmConfig::default() },
+        }
     }
 }
 
@@ -57,9 +62,12 @@ impl LatentTreeConfig {
 pub fn parents(config: &LatentTreeConfig, codes: &Tensor, clusters: usize) -> Result<Parents> {
     // Codes are categories without order, so every one is a bin of its own.
     let tree = match &config.tree {
-        TreeConfig::ChowLiu { pseudocount, examples, shared, .. } => {
-            TreeConfig::ChowLiu { bins: clusters.max(2), pseudocount: *pseudocount, examples: *examples, shared: *shared }
-        }
+        TreeConfig::ChowLiu { pseudocount, examples, shared, .. } => TreeConfig::ChowLiu {
+            bins: clusters.max(2),
+            pseudocount: *pseudocount,
+            examples: *examples,
+            shared: *shared,
+        },
         given @ TreeConfig::Given { .. } => given.clone(),
     };
     tree.tree(codes, &vec![(0, clusters as i64 - 1); codes.size()[1] as usize])
@@ -69,7 +77,13 @@ pub fn parents(config: &LatentTreeConfig, codes: &Tensor, clusters: usize) -> Re
 ///
 /// # Errors
 /// When `parents` is no tree.
-pub fn uniform(config: &LatentTreeConfig, parents: &Parents, columns: usize, clusters: usize, device: Device) -> Result<Circuit> {
+pub fn uniform(
+    config: &LatentTreeConfig,
+    parents: &Parents,
+    columns: usize,
+    clusters: usize,
+    device: Device,
+) -> Result<Circuit> {
     let graph = hclt::latent_tree(parents, columns, clusters, config.hidden, config.tying)?;
     Ok(Circuit::uniform(graph, Kind::Float, device))
 }
@@ -79,7 +93,13 @@ pub fn uniform(config: &LatentTreeConfig, parents: &Parents, columns: usize, clu
 ///
 /// # Errors
 /// When the codes have another number of positions.
-pub fn fit_codes(config: &LatentTreeConfig, circuit: &mut Circuit, codes: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<()> {
+pub fn fit_codes(
+    config: &LatentTreeConfig,
+    circuit: &mut Circuit,
+    codes: &Tensor,
+    clusters: usize,
+    rng: &mut ChaCha8Rng,
+) -> Result<()> {
     let full = EmConfig { rule: Rule::Average, step: Schedule::Constant { eta: 1.0 }, ..config.em.clone() };
     let marginals = em::uniform_marginals(circuit.plan(), circuit);
     let mut learner = Learner::new(&full, InputFamily::Categorical, codes.size()[0] as f64, circuit, marginals);

@@ -89,7 +89,11 @@ pub trait PatchModel {
 ///
 /// # Errors
 /// When a tensor is missing or does not fit; the message names it.
-pub fn from_tensors(config: &config::PatchConfig, ranges: &[(i64, i64)], tensors: &BTreeMap<String, Tensor>) -> Result<Box<dyn PatchModel>> {
+pub fn from_tensors(
+    config: &config::PatchConfig,
+    ranges: &[(i64, i64)],
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Box<dyn PatchModel>> {
     let config::FamilyConfig::Hclt(hclt) = &config.family;
     Ok(Box::new(hclt::HcltPatches::from_tensors(hclt, ranges, tensors)?))
 }

@@ -58,10 +58,13 @@ impl Counting {
             }
             Rule::Decayed => {
                 let scaled = counts.zip(counts, |c, _| c * self.examples / weight);
-                let memory = match &self.memory {
-                    Some(memory) => memory.zip(&scaled, |m, c| (1.0 - eta) * m + eta * c),
-                    None => scaled,
-                };
+                let before = self.memory.take().unwrap_or_else(|| {
+                    let total =
+                        |&r: &usize| counts.edges[&graph.regions()[r].tie].iter().flatten().sum::<f64>() / weight;
+                    let joint = oracle::em::top_down(graph, old, &graph.roots().iter().map(total).collect::<Vec<_>>());
+                    joint.zip(&joint, |j, _| j * self.examples)
+                });
+                let memory = before.zip(&scaled, |m, c| (1.0 - eta) * m + eta * c);
                 self.memory = Some(memory.clone());
                 oracle::em::normalise(&memory, self.prior, 1.0)
             }
@@ -122,7 +125,7 @@ proptest! {
 
     #[test]
     fn full_batch_steps_never_lower_the_objective(case in random::case(), logistic in any::<bool>()) {
-        let case = Case { soft: false, examples: case.examples + 10, trees: 1, ..case };
+        let case = Case { examples: case.examples + 10, trees: 1, ..case.hard() };
         let mut rng = case.rng();
         let graph = random::graph(&case, &mut rng);
         let mut circuit = random::circuit(&graph, &random::tables(&graph, 1.0, &mut rng), Kind::Double);
@@ -147,7 +150,7 @@ proptest! {
 
     #[test]
     fn micro_batches_add_up(case in random::case()) {
-        let case = Case { soft: false, per_tree: false, examples: 12, ..case };
+        let case = Case { examples: 12, ..case.shared() };
         let mut rng = case.rng();
         let graph = random::graph(&case, &mut rng);
         let circuit = random::circuit(&graph, &random::tables(&graph, 2.0, &mut rng), Kind::Double);

@@ -27,7 +27,9 @@ fn matrix(v: usize, rng: &mut impl Rng) -> Vec<Vec<f64>> {
 /// The tree of a Pruefer sequence, as edges.
 fn pruefer(sequence: &[usize], v: usize) -> Vec<(usize, usize)> {
     let mut degree = vec![1; v];
-    sequence.iter().for_each(|&s| degree[s] += 1);
+    for &s in sequence {
+        degree[s] += 1;
+    }
     let mut edges = Vec::new();
     for &s in sequence {
         let leaf = (0..v).find(|&n| degree[n] == 1).unwrap();

@@ -1,6 +1,6 @@
 //! The downward pass: flows, which are expected counts given the evidence.
 //!
-//! With the flow F_p of a region's parent (for a root: the weight of the example) and `Q = F_p / S_r`,
+//! With the flow `F_p` of a region's parent (for a root: the weight of the example) and `Q = F_p / S_r`,
 //!
 //! ```text
 //! flow of edge (j, k):  F_p(j) W[j, k] M_r(k) / S_r(j)      counts_W += W * (Q^T M_r)      F_r = M_r * (Q W)
@@ -15,6 +15,9 @@ use super::Circuit;
 use super::forward::Messages;
 use super::parameters::Parameters;
 use super::plan::{Block, BlockInput};
+
+/// Rows added to the input tables at a time on the CPU.
+const CHUNK: i64 = 16_384;
 
 /// Sufficient statistics of a circuit, added up over micro-batches: memory does not grow with the batch.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Circuit {
             let _ = flow.g_mul_(&message.regions);
             match (&block.input, &message.rows) {
                 (Some(BlockInput::Discrete { pool, .. }), Some(rows)) => {
-                    let _ = statistics.sums.inputs[*pool].index_add_(0, &rows.view(-1), &flow.view([-1, block.states]));
+                    add_inputs(&rows.view(-1), &flow.view([-1, block.states]), &mut statistics.sums.inputs[*pool]);
                 }
                 (Some(BlockInput::Soft { variables }), _) => {
                     let all = [plan.categories.size()[0], flow.size()[1], block.states];
@@ -95,5 +98,13 @@ fn add_edges(block: &Block, ratio: &Tensor, messages: &Tensor, edges: &mut Tenso
         let _ = edges.narrow(0, start, len).baddbmm_(&ratio, messages);
     } else {
         block.tables.add(edges, &ratio.bmm(messages));
+    }
+}
+
+/// `inputs[rows] += flows`. On the CPU libtorch sorts the rows; in smaller portions that is cheaper.
+fn add_inputs(rows: &Tensor, flows: &Tensor, inputs: &mut Tensor) {
+    let chunk = if rows.device().is_cuda() { rows.size()[0] } else { CHUNK };
+    for (rows, flows) in rows.split(chunk, 0).iter().zip(flows.split(chunk, 0)) {
+        let _ = inputs.index_add_(0, rows, &flows);
     }
 }

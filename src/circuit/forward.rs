@@ -3,7 +3,7 @@
 //! For every block, deepest first, with row r of region r and all in linear space,
 //!
 //! ```text
-//! M_r = input_r * prod_c S_c,   M_r <- M_r / max M_r,   S_r = M_r W_r^T        [R, B, states], [R, B, parent states]
+//! M_r = input_r * prod_c S_c,   M_r <- M_r / sum M_r,   S_r = M_r W_r^T        [R, B, states], [R, B, parent states]
 //! ```
 //!
 //! and the logarithms of all divisors add up, in float64, to the log-likelihood of the tree.
@@ -15,13 +15,13 @@ use super::Circuit;
 use super::evidence::{Evidence, Observed};
 use super::plan::{Block, BlockInput};
 
-/// A message is divided by its largest entry at the latest after so many factors (see [`super::FLOOR`]).
+/// A message is divided by its sum at the latest after so many factors (see [`super::FLOOR`]).
 const FACTORS: usize = 3;
 
 /// Messages of one block.
 #[derive(Debug)]
 pub struct BlockMessages {
-    /// M: `[R, B, states]`, largest entry 1.
+    /// M: `[R, B, states]`, scaled: the largest entry is between 1 / states and 1.
     pub regions: Tensor,
     /// S: `[R, B, parent states]`.
     pub sums: Tensor,
@@ -100,11 +100,14 @@ impl Circuit {
     }
 }
 
-/// Divide by the largest state and return the logarithm of it `[R, B]`.
+/// Divide by the sum over the states and return the logarithm of it `[R, B]`. (A product with ones: on few states several
+/// times faster than a reduction.)
 fn rescale(regions: &mut Tensor) -> Tensor {
-    let top = regions.amax(-1, true).clamp_min_(f64::from(f32::MIN_POSITIVE));
-    let _ = regions.g_div_(&top);
-    top.squeeze_dim(-1).log_()
+    let (r, b, states) = regions.size3().expect("messages are [R, B, states]");
+    let ones = Tensor::ones([states], (regions.kind(), regions.device()));
+    let mut total = regions.view([-1, states]).mv(&ones).clamp_min_(f64::from(f32::MIN_POSITIVE)).view([r, b]);
+    let _ = regions.g_div_(&total.unsqueeze(-1));
+    total.log_()
 }
 
 fn multiply_children(

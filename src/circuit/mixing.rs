@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 /// log p(x) `[B]` and the posterior p(t | x) `[B, T]`, both float64, from log-likelihoods `[B, T]` and log-weights `[T]`.
-#[must_use]
 pub fn mix(log_likelihood: &Tensor, log_weights: &Tensor) -> (Tensor, Tensor) {
     let joint = log_likelihood.to_kind(Kind::Double) + log_weights;
     let total = joint.logsumexp(-1, true);

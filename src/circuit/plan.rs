@@ -1,6 +1,6 @@
 //! The order of work: regions grouped into blocks, blocks ordered by depth, with the indices that connect them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tch::{Device, Tensor};
 
@@ -25,7 +25,6 @@ impl Select {
     }
 
     /// The selected rows.
-    #[must_use]
     pub fn of(&self, tensor: &Tensor) -> Tensor {
         match self {
             Self::Range(start, len) => tensor.narrow(0, *start, *len),
@@ -105,14 +104,12 @@ impl InputPool {
 
 impl Segment {
     /// This run as `[tables, categories + 1, states]`; a view.
-    #[must_use]
     pub fn of(&self, pool: &Tensor) -> Tensor {
         let rows = self.categories + 1;
         pool.narrow(0, self.start, self.tables * rows).view([self.tables, rows, -1])
     }
 
     /// Without the rows for missing values: `[tables, categories, states]`; a view.
-    #[must_use]
     pub fn values(&self, pool: &Tensor) -> Tensor {
         self.of(pool).narrow(1, 0, self.categories)
     }
@@ -205,7 +202,9 @@ impl<'a> Layout<'a> {
             region.parent.into_iter().for_each(|p| children[p].push(r));
         }
         let mut layout = Self { graph, children, blocks: Vec::new(), place: vec![(0, 0); regions.len()] };
-        levels.into_values().for_each(|level| layout.add_level(level));
+        for level in levels.into_values() {
+            layout.add_level(level);
+        }
         layout
     }
 
@@ -246,14 +245,14 @@ impl<'a> Layout<'a> {
     /// Give every input table its rows; returns the pools and each region's pool and first row.
     fn inputs(&self) -> (Vec<InputPool>, Vec<(usize, i64)>) {
         let mut groups: BTreeMap<(usize, usize), Vec<(usize, usize)>> = BTreeMap::new();
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         for &r in self.blocks.iter().flatten() {
             let region = &self.graph.regions()[r];
             if let Some(input) = region.input
                 && let InputKind::Discrete { categories } = input.kind
+                && seen.insert(input.tie)
             {
-                seen.entry(input.tie)
-                    .or_insert_with(|| groups.entry((region.states, categories)).or_default().push((input.tie, r)));
+                groups.entry((region.states, categories)).or_default().push((input.tie, r));
             }
         }
         let (mut pools, mut rows): (Vec<InputPool>, HashMap<usize, (usize, i64)>) = (Vec::new(), HashMap::new());

@@ -9,7 +9,6 @@ use super::plan::BlockInput;
 impl Circuit {
     /// Draw `count` examples from one tree: int64 `[count, V]`, the value of every discrete input and the state of
     /// every region with a soft input.
-    #[must_use]
     pub fn sample(&self, tree: usize, count: usize, rng: &mut impl Rng) -> Tensor {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();

@@ -33,7 +33,9 @@ impl Circuit {
     pub fn set_tree_tables(&mut self, tree: usize, tables: &TreeTables, noise: f64, rng: &mut impl Rng) {
         let views = self.views(self.parameters(), tree);
         self.update(|_, _| {
-            for ((mut edge, input), (new_edge, new_input)) in views.into_iter().zip(tables.edges.iter().zip(&tables.inputs)) {
+            for ((mut edge, input), (new_edge, new_input)) in
+                views.into_iter().zip(tables.edges.iter().zip(&tables.inputs))
+            {
                 edge.copy_(&noisy(new_edge, noise, -1, rng));
                 if let (Some(mut input), Some(new)) = (input, new_input) {
                     input.copy_(&noisy(new, noise, 0, rng));

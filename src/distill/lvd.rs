@@ -22,7 +22,15 @@ const CHUNK: usize = 256;
 ///
 /// # Errors
 /// A refusal when a cluster has no patches; faults of the data.
-pub fn start(session: &Session, view: View, config: &PatchConfig, codes: &Tensor, clusters: usize, from: Start, device: Device) -> Result<Mixture> {
+pub fn start(
+    session: &Session,
+    view: View,
+    config: &PatchConfig,
+    codes: &Tensor,
+    clusters: usize,
+    from: Start,
+    device: Device,
+) -> Result<Mixture> {
     let FamilyConfig::Hclt(hclt) = &config.family;
     let members = members(session, &view, codes, clusters, hclt.start_examples)?;
     let mut rng = rng(session.seed, session.name, u64::MAX);
@@ -37,7 +45,8 @@ pub fn start(session: &Session, view: View, config: &PatchConfig, codes: &Tensor
 fn members(session: &Session, view: &View, codes: &Tensor, clusters: usize, limit: usize) -> Result<Vec<Tensor>> {
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng(session.seed, "patches to start from", 0));
-    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) = ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
+    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
+        ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
     for indices in order.chunks(CHUNK) {
         if counts.iter().all(|&n| n >= limit) {
             break;
@@ -54,7 +63,9 @@ fn members(session: &Session, view: &View, codes: &Tensor, clusters: usize, limi
         }
     }
     if let Some(empty) = counts.iter().position(|&n| n == 0) {
-        return Err(crate::refusal!("cluster {empty} of {clusters} has no patches\n  choose fewer clusters (latents.clusters)"));
+        return Err(crate::refusal!(
+            "cluster {empty} of {clusters} has no patches\n  choose fewer clusters (latents.clusters)"
+        ));
     }
     Ok(members.iter().map(|m| Tensor::cat(m, 0)).collect())
 }

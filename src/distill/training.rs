@@ -48,7 +48,13 @@ struct Loop<'a, 'b> {
 ///
 /// # Errors
 /// [`Interrupted`] when the user stops it, with everything saved; faults of data and disk.
-pub fn train(session: &mut Session, model: &mut Mixture, parts: Parts, config: &EmConfig, clusters: &Clusters) -> Result<()> {
+pub fn train(
+    session: &mut Session,
+    model: &mut Mixture,
+    parts: Parts,
+    config: &EmConfig,
+    clusters: &Clusters,
+) -> Result<()> {
     let pictures = session.train.len();
     let batch = if config.batch == 0 { pictures } else { config.batch.min(pictures) };
     let steps_per_epoch = pictures.div_ceil(batch);
@@ -80,7 +86,11 @@ impl Loop<'_, '_> {
         self.best = saved.entry("best")?.parse().with_context(|| format!("{}: best", path.display()))?;
         training.restore(&saved.tensors)?;
         self.session.metrics.rewind(self.session.name, (steps / self.steps_per_epoch) as u64)?;
-        tracing::info!("{}: going on after step {steps} of {}", self.session.name, self.steps_per_epoch * self.config.epochs);
+        tracing::info!(
+            "{}: going on after step {steps} of {}",
+            self.session.name,
+            self.steps_per_epoch * self.config.epochs
+        );
         self.bar.set_position((steps * self.batch).min(self.session.train.len() * self.config.epochs) as u64);
         Ok(steps)
     }
@@ -117,7 +127,10 @@ impl Loop<'_, '_> {
     fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
         tracing::debug!("{}: waited {waited:.2} s for pictures in epoch {}", self.session.name, epoch + 1);
         for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
-            tracing::info!("{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}", self.session.name);
+            tracing::info!(
+                "{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}",
+                self.session.name
+            );
         }
         self.measure(training, epoch + 1, nats)?;
         self.save(training, (epoch + 1) * self.steps_per_epoch)
@@ -134,7 +147,11 @@ impl Loop<'_, '_> {
         self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
         tracing::info!("{}: epoch {epoch} of {}: {values}", self.session.name, self.config.epochs);
         self.session.metrics.write(self.session.name, epoch as u64, &values)?;
-        anyhow::ensure!(valid.nats_mean.is_finite(), "{}: the likelihood is not finite after epoch {epoch}", self.session.name);
+        anyhow::ensure!(
+            valid.nats_mean.is_finite(),
+            "{}: the likelihood is not finite after epoch {epoch}",
+            self.session.name
+        );
         if valid.bits_per_dimension < self.best {
             self.best = valid.bits_per_dimension;
             checkpoint::save(&self.session.stage.path(BEST), &training.model.tensors(), &BTreeMap::new())?;
@@ -179,7 +196,9 @@ pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
 /// When pictures cannot be read.
 pub fn codes(session: &Session, model: &Mixture) -> Result<Tensor> {
     let bar = progress::bar(&format!("{}: codes", session.name), session.train.len() as u64);
-    let codes = crate::mixture::score::codes(model, session.train, session.train.len(), session.micro_batch, |n| bar.set_position(n as u64))?;
+    let codes = crate::mixture::score::codes(model, session.train, session.train.len(), session.micro_batch, |n| {
+        bar.set_position(n as u64)
+    })?;
     bar.finish_and_clear();
     Ok(codes.to_device(Device::Cpu).to_kind(Kind::Int64))
 }

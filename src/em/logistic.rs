@@ -124,19 +124,19 @@ impl Fit {
 
     fn improve(&mut self, target: &Tensor) {
         let mut best = self.objective(target);
-        self.keep_better(Self::moments(target), target, &mut best);
+        self.keep_better(&Self::moments(target), target, &mut best);
         for _ in 0..STEPS {
             let (mean_step, scale_step) = self.scoring_step(target);
             for shrink in [1.0, 0.25] {
                 let mean = &self.mean + &mean_step * shrink;
                 let log_scale = (&self.log_scale + &scale_step * shrink).clamp_min(SMALLEST_LOG_SCALE);
-                self.keep_better(Self { mean, log_scale }, target, &mut best);
+                self.keep_better(&Self { mean, log_scale }, target, &mut best);
             }
         }
     }
 
     /// Take the candidate's parameters where they raise the objective.
-    fn keep_better(&mut self, candidate: Self, target: &Tensor, best: &mut Tensor) {
+    fn keep_better(&mut self, candidate: &Self, target: &Tensor, best: &mut Tensor) {
         let objective = candidate.objective(target);
         let better = objective.gt_tensor(best);
         self.mean = candidate.mean.where_self(&better, &self.mean);

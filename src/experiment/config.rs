@@ -76,7 +76,11 @@ impl Config {
         self.patch.check("patch", problems);
         self.teacher.check("teacher", problems);
         let (mine, teachers) = (self.patch.size, self.teacher.patch());
-        problems.check(mine == teachers, "teacher.patch", format!("expected {mine} as in patch.size, found {teachers}"));
+        problems.check(
+            mine == teachers,
+            "teacher.patch",
+            format!("expected {mine} as in patch.size, found {teachers}"),
+        );
         self.latents.check("latents", problems);
         self.distill.check("distill", problems);
         self.baselines.check("baselines", problems);

@@ -107,13 +107,20 @@ pub fn evaluate_all(runs: &[PathBuf], request: &Request, device: Device) -> Resu
 }
 
 fn last_stage(folder: &RunFolder) -> Result<String> {
-    let done = ["joint", "tree", "soft", "hard", "em_only", "pixel_hclt"].into_iter().find(|s| folder.stage(s).path(MODEL).exists());
-    done.map(str::to_owned).ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.path("").display()))
+    let done = ["joint", "tree", "soft", "hard", "em_only", "pixel_hclt"]
+        .into_iter()
+        .find(|s| folder.stage(s).path(MODEL).exists());
+    done.map(str::to_owned)
+        .ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.path("").display()))
 }
 
 fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &request.data {
-        let pictures = data::open_pictures(*format, path, PictureOptions { levels: config.data.levels, resize: config.data.resize })?;
+        let pictures = data::open_pictures(
+            *format,
+            path,
+            PictureOptions { levels: config.data.levels, resize: config.data.resize },
+        )?;
         return Ok((pictures, path.display().to_string()));
     }
     let set = data::open(&config.data, config.seed)?;
@@ -182,6 +189,7 @@ impl Report {
     /// When the file cannot be written.
     pub fn write_per_image(&self, path: &Path) -> Result<()> {
         let log_likelihoods: Vec<f64> = self.lengths.total.iter().map(|nats| -nats).collect();
-        ndarray_npy::write_npy(path, &Array1::from_vec(log_likelihoods)).with_context(|| format!("{}: cannot be written", path.display()))
+        ndarray_npy::write_npy(path, &Array1::from_vec(log_likelihoods))
+            .with_context(|| format!("{}: cannot be written", path.display()))
     }
 }

@@ -67,7 +67,8 @@ pub fn load(run: &RunFolder, config: &Config, stage: &str, device: Device) -> Re
     let tensors = saved.tensors;
     let patch_config = patch_config(config, stage, shape)?;
     let view = View::new(shape, config.color, config.protocol.region(), patch_config.size)?;
-    let patches = patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
+    let patches =
+        patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
     let clusters = patches.clusters();
     let prior = match saved_parents(&tensors)? {
         None => Prior::Independent(even_weights(clusters, device)),

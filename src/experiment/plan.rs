@@ -21,14 +21,29 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path) -> Result<Strin
     let view = models::view(config, data.train.shape())?;
     let shape = view.shape();
     let mut lines = vec![
-        format!("experiment {} (seed {}), protocol {}, color {}", config.name, config.seed, config.protocol.name(), config.color.name()),
+        format!(
+            "experiment {} (seed {}), protocol {}, color {}",
+            config.name,
+            config.seed,
+            config.protocol.name(),
+            config.color.name()
+        ),
         format!(
             "pictures   {} x {} x {}, {} levels: {} training, {} validation, {} test",
-            shape.height, shape.width, shape.channels, shape.levels, data.train.len(), data.valid.len(), data.test.len()
+            shape.height,
+            shape.width,
+            shape.channels,
+            shape.levels,
+            data.train.len(),
+            data.valid.len(),
+            data.test.len()
         ),
         format!(
             "patches    {} a picture of {} numbers each; {} training patches in {} clusters",
-            view.patches(), view.variables(), data.train.len() * view.patches(), config.latents.clusters
+            view.patches(),
+            view.variables(),
+            data.train.len() * view.patches(),
+            config.latents.clusters
         ),
         format!("run folder {}", run_dir.display()),
         String::new(),

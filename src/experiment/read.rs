@@ -51,9 +51,11 @@ pub fn resolve(value: Value, what: &str) -> Result<Config> {
 
 /// Apply one `key.path=value`.
 fn apply(value: &mut Value, text: &str) -> Result<()> {
-    let (key, new) = text.split_once('=').ok_or_else(|| refusal!("--set {text}: expected key.path=value, found no '='"))?;
+    let (key, new) =
+        text.split_once('=').ok_or_else(|| refusal!("--set {text}: expected key.path=value, found no '='"))?;
     require!(key.split('.').all(|part| !part.is_empty()), "--set {text}: the key has an empty part");
-    let new: Value = serde_yaml::from_str(new).map_err(|error| refusal!("--set {text}: the value is not YAML: {error}"))?;
+    let new: Value =
+        serde_yaml::from_str(new).map_err(|error| refusal!("--set {text}: the value is not YAML: {error}"))?;
     let mut at = value;
     for part in key.split('.') {
         if at.is_null() {

@@ -128,6 +128,8 @@ pub fn table(rows: &[Row]) -> String {
         ));
     }
     let protocol = rows.first().map_or("", |r| r.protocol.as_str());
-    lines.push(format!("bits per dimension, protocol {protocol}; bpd = prior + residual - refund; +- is one standard error"));
+    lines.push(format!(
+        "bits per dimension, protocol {protocol}; bpd = prior + residual - refund; +- is one standard error"
+    ));
     lines.join("\n")
 }

@@ -16,17 +16,17 @@ use super::models;
 use super::teaching;
 use crate::data::DataSet;
 use crate::data::view::View;
+use crate::distill::Session;
 use crate::distill::config::Start;
 use crate::distill::lvd;
 use crate::distill::training::{Clusters, train, watch};
-use crate::distill::Session;
 use crate::em::EmConfig;
 use crate::mixture::Mixture;
 use crate::mixture::train::Parts;
 use crate::patch::config::PatchConfig;
+use crate::run::RunFolder;
 use crate::run::metrics::Metrics;
 use crate::run::stage::{Stage, fingerprint};
-use crate::run::RunFolder;
 
 /// A stage and the one it builds on.
 pub const STAGES: [(&str, Option<&str>); 8] = [

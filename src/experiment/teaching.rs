@@ -15,10 +15,10 @@ use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::view::View;
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::latents::{Assignments, FeatureChunks};
+use crate::refusal::Interrupted;
 use crate::run::metrics::Metrics;
 use crate::run::stage::Stage;
 use crate::run::{RunFolder, checkpoint, interrupt, progress};
-use crate::refusal::Interrupted;
 use crate::teacher::training::{Ending, Progress, Trainer};
 use crate::teacher::{PixelTeacher, Teacher, TeacherConfig, VqVae, VqVaeConfig};
 
@@ -44,7 +44,14 @@ pub fn train(config: &Config, data: &DataSet, device: Device, stage: &Stage, met
     }
 }
 
-fn train_vqvae(config: &VqVaeConfig, seed: u64, data: &DataSet, device: Device, stage: &Stage, metrics: &mut Metrics) -> Result<Value> {
+fn train_vqvae(
+    config: &VqVaeConfig,
+    seed: u64,
+    data: &DataSet,
+    device: Device,
+    stage: &Stage,
+    metrics: &mut Metrics,
+) -> Result<Value> {
     let mut trainer = Trainer::new(config, data.train.clone(), data.valid.clone(), device, seed)?;
     if stage.partial().exists() {
         let saved = checkpoint::load(&stage.partial(), Device::Cpu)?;
@@ -93,7 +100,9 @@ pub fn load(config: &Config, run: &RunFolder, shape: PictureShape, device: Devic
     let tensors = checkpoint::load(&path, device)?.tensors.into_iter().collect();
     let teacher: Result<Box<dyn Teacher>> = match &config.teacher {
         TeacherConfig::VqVae(vqvae) => VqVae::from_tensors(vqvae, shape, tensors, device).map(|t| Box::new(t) as _),
-        TeacherConfig::Pixel(pixel) => PixelTeacher::from_tensors(pixel, shape, tensors, device).map(|t| Box::new(t) as _),
+        TeacherConfig::Pixel(pixel) => {
+            PixelTeacher::from_tensors(pixel, shape, tensors, device).map(|t| Box::new(t) as _)
+        }
     };
     teacher.with_context(|| path.display().to_string())
 }

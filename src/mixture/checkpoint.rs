@@ -34,7 +34,8 @@ impl Mixture {
         self.patches.restore(tensors)?;
         match &mut self.prior {
             Prior::Independent(log_weights) => {
-                let saved = tensors.get(WEIGHTS).with_context(|| format!("tensor {WEIGHTS} is missing from the checkpoint"))?;
+                let saved =
+                    tensors.get(WEIGHTS).with_context(|| format!("tensor {WEIGHTS} is missing from the checkpoint"))?;
                 *log_weights = saved.to_device(log_weights.device());
             }
             Prior::Tree(tree) => tree.update(|parameters, _| parameters.restore("prior", tensors))?,

@@ -30,7 +30,13 @@ impl CodeLengths {
 ///
 /// # Errors
 /// When pictures cannot be read or do not fit the model.
-pub fn code_lengths(model: &Mixture, pictures: &Pictures, count: usize, batch: usize, mut tick: impl FnMut(usize)) -> Result<CodeLengths> {
+pub fn code_lengths(
+    model: &Mixture,
+    pictures: &Pictures,
+    count: usize,
+    batch: usize,
+    mut tick: impl FnMut(usize),
+) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
     let count = count.min(pictures.len());
     for start in (0..count).step_by(batch) {
@@ -49,7 +55,13 @@ pub fn code_lengths(model: &Mixture, pictures: &Pictures, count: usize, batch: u
 ///
 /// # Errors
 /// When pictures cannot be read or do not fit the model.
-pub fn codes(model: &Mixture, pictures: &Pictures, count: usize, batch: usize, mut tick: impl FnMut(usize)) -> Result<Tensor> {
+pub fn codes(
+    model: &Mixture,
+    pictures: &Pictures,
+    count: usize,
+    batch: usize,
+    mut tick: impl FnMut(usize),
+) -> Result<Tensor> {
     let mut all = Vec::new();
     let count = count.min(pictures.len());
     for start in (0..count).step_by(batch) {

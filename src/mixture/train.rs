@@ -162,9 +162,11 @@ impl<'a> Training<'a> {
     /// When a tensor is missing or does not fit.
     pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.model.restore(tensors)?;
-        self.usage.copy_(tensors.get("training.usage").context("tensor training.usage is missing from the checkpoint")?);
+        self.usage
+            .copy_(tensors.get("training.usage").context("tensor training.usage is missing from the checkpoint")?);
         if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &mut self.tree) {
-            let own = tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("tree.")?.to_owned(), t.shallow_clone())));
+            let own =
+                tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("tree.")?.to_owned(), t.shallow_clone())));
             learner.restore(tree, &own.collect())?;
         }
         Ok(())
@@ -172,7 +174,11 @@ impl<'a> Training<'a> {
 }
 
 /// log p(x) `[B]` and posteriors `[B, L, K]` of a latent tree; adds its flows to the statistics where given.
-pub(super) fn tree_flows(tree: &Circuit, log_likelihood: &Tensor, statistics: Option<&mut Statistics>) -> Result<(Tensor, Tensor)> {
+pub(super) fn tree_flows(
+    tree: &Circuit,
+    log_likelihood: &Tensor,
+    statistics: Option<&mut Statistics>,
+) -> Result<(Tensor, Tensor)> {
     let evidence = Evidence::soft(log_likelihood, tree.plan())?;
     let messages = tree.forward(&evidence, true)?;
     let mut unused = None;

@@ -50,7 +50,12 @@ impl HcltPatches {
     ///
     /// # Errors
     /// When a tree does not fit the number of variables.
-    pub fn uniform(config: &HcltConfig, trees: Vec<Parents>, ranges: &[(i64, i64)], marginals: &Tensor) -> Result<Self> {
+    pub fn uniform(
+        config: &HcltConfig,
+        trees: Vec<Parents>,
+        ranges: &[(i64, i64)],
+        marginals: &Tensor,
+    ) -> Result<Self> {
         let lows: Vec<i64> = ranges.iter().map(|r| r.0).collect();
         let device = marginals.device();
         let mut model = Self {
@@ -78,8 +83,13 @@ impl HcltPatches {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
-    pub fn from_tensors(config: &HcltConfig, ranges: &[(i64, i64)], tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
-        let named = |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
+    pub fn from_tensors(
+        config: &HcltConfig,
+        ranges: &[(i64, i64)],
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let named =
+            |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
         let trees = read_trees(named("patch.trees")?)?;
         let mut model = Self::uniform(config, trees, ranges, named("patch.marginals")?)?;
         model.restore(tensors)?;
@@ -132,7 +142,10 @@ impl HcltPatches {
     fn values(&self, patches: &Tensor) -> Result<Tensor> {
         let (_, variables) = patches.size2()?;
         let expected = self.ranges.len() as i64;
-        crate::require!(variables == expected, "the patches have {variables} numbers each, the circuits expect {expected}");
+        crate::require!(
+            variables == expected,
+            "the patches have {variables} numbers each, the circuits expect {expected}"
+        );
         let patches = patches.to_device(self.device()).to_kind(Kind::Int64);
         let missing = patches.eq(MISSING);
         Ok((patches - &self.lows).masked_fill(&missing, -1))
@@ -195,13 +208,17 @@ impl PatchModel for HcltPatches {
         self.batch += weights.sum(Kind::Double).double_value(&[]);
         let threshold = self.config.truncate_posterior;
         let work: Vec<_> = self.forests.iter().map(|f| (f, values.shallow_clone(), weights.shallow_clone())).collect();
-        let add = |(forest, values, weights): (&Mutex<Forest>, Tensor, Tensor)| lock(forest).accumulate(&values, &weights, threshold);
+        let add = |(forest, values, weights): (&Mutex<Forest>, Tensor, Tensor)| {
+            lock(forest).accumulate(&values, &weights, threshold)
+        };
         device::spread(self.device(), work, add).into_iter().collect()
     }
 
     fn step(&mut self, eta: f64) {
         let batch = std::mem::take(&mut self.batch);
-        device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| lock(forest).step(batch, eta));
+        device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| {
+            lock(forest).step(batch, eta)
+        });
     }
 
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
@@ -249,7 +266,8 @@ impl PatchModel for HcltPatches {
     }
 
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let trees = read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
+        let trees =
+            read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
         if trees != self.trees {
             let learners: Vec<Option<Learner>> = self.forests.iter().map(|f| lock(f).learner.take()).collect();
             let new = Self::uniform(&self.config, trees, &self.ranges, &self.marginals)?;
@@ -262,7 +280,8 @@ impl PatchModel for HcltPatches {
             forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
             if let Some(learner) = &mut forest.learner {
                 let dotted = format!("{prefix}.");
-                let own = tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
+                let own =
+                    tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
                 learner.restore(&forest.circuit, &own.collect())?;
             }
         }

@@ -9,9 +9,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
+use super::PatchModel;
 use super::config::HcltConfig;
 use super::hclt::HcltPatches;
-use super::PatchModel;
 use crate::circuit::tree_tables::TreeTables;
 use crate::structure::chow_liu::Parents;
 

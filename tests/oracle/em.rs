@@ -21,14 +21,18 @@ pub fn normalise(counts: &Tables, prior: Prior, scale: f64) -> Tables {
         let pseudocount = scale * prior.edges / row.len() as f64;
         let total: f64 = row.iter().map(|c| c + pseudocount).sum();
         let share = 1.0 - row.len() as f64 * FLOOR;
-        row.iter_mut().for_each(|c| *c = share * (*c + pseudocount) / total + FLOOR);
+        for c in row {
+            *c = share * (*c + pseudocount) / total + FLOOR;
+        }
     }
     for table in tables.inputs.values_mut() {
         let pseudocount = scale * prior.inputs / table.len() as f64;
         for state in 0..table[0].len() {
             let total: f64 = table.iter().map(|row| row[state] + pseudocount).sum();
             let share = 1.0 - table.len() as f64 * FLOOR;
-            table.iter_mut().for_each(|row| row[state] = share * (row[state] + pseudocount) / total + FLOOR);
+            for row in table.iter_mut() {
+                row[state] = share * (row[state] + pseudocount) / total + FLOOR;
+            }
         }
     }
     tables

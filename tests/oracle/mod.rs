@@ -92,8 +92,12 @@ pub fn read(circuit: &Circuit, parameters: &Parameters) -> Tables {
 pub fn distance(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let difference = |(a, b): (&f64, &f64)| {
-        let d = if a == b { 0.0 } else { (a - b).abs() / b.abs().max(1.0) };
-        if d.is_nan() { f64::INFINITY } else { d }
+        let d = (a - b).abs() / b.abs().max(1.0);
+        match d.is_nan() {
+            true if a.is_infinite() && a.total_cmp(b).is_eq() => 0.0,
+            true => f64::INFINITY,
+            false => d,
+        }
     };
     found.iter().zip(expected).map(difference).fold(0.0, f64::max)
 }

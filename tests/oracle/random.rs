@@ -3,7 +3,8 @@
 use lvd::circuit::evidence::Evidence;
 use lvd::circuit::plan::Plan;
 use lvd::structure::region_graph::{Input, InputKind, Region, RegionGraph};
-use proptest::prelude::{Strategy, any};
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +12,17 @@ use tch::{Device, Kind, Tensor};
 
 use super::Tables;
 use super::reference::Seen;
+
+/// The kind of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// Integers, the same for all trees.
+    Shared,
+    /// Integers, others for every tree.
+    PerTree,
+    /// Log-likelihoods of three states.
+    Soft,
+}
 
 /// What a random case looks like.
 #[derive(Clone, Copy, Debug)]
@@ -24,34 +36,52 @@ pub struct Case {
     pub star: bool,
     /// Edge and input tables are shared where their shapes allow.
     pub tied: bool,
-    /// Soft evidence instead of integers.
-    pub soft: bool,
-    /// Evidence of its own for every tree.
-    pub per_tree: bool,
+    pub observed: Observed,
     pub examples: usize,
 }
 
 impl Case {
+    /// A plain case: no bare regions, no ties, shared integers.
+    pub fn new(seed: u64, trees: usize, variables: usize, examples: usize) -> Self {
+        Self { seed, trees, variables, bare: 0, star: false, tied: false, observed: Observed::Shared, examples }
+    }
+
+    /// The same with integers instead of soft evidence.
+    pub fn hard(self) -> Self {
+        let observed = if self.observed == Observed::Soft { Observed::Shared } else { self.observed };
+        Self { observed, ..self }
+    }
+
+    /// The same with integers that all trees see.
+    pub fn shared(self) -> Self {
+        Self { observed: Observed::Shared, ..self }
+    }
+
+    pub fn is_soft(&self) -> bool {
+        self.observed == Observed::Soft
+    }
+
     pub fn rng(&self) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.seed)
     }
 }
 
-/// Cases with integer or soft evidence.
+/// Cases of every kind.
 pub fn case() -> impl Strategy<Value = Case> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let observed = prop_oneof![Just(Observed::Shared), Just(Observed::PerTree), Just(Observed::Soft)];
     let sizes = (1..4usize, 1..13usize, 0..4usize, 1..7usize);
-    (any::<u64>(), sizes, flags).prop_map(|(seed, (trees, variables, bare, examples), (star, tied, soft, own))| Case {
-        seed,
-        trees,
-        variables,
-        bare,
-        star,
-        tied,
-        soft,
-        per_tree: own && !soft,
-        examples,
-    })
+    (any::<u64>(), sizes, any::<bool>(), any::<bool>(), observed).prop_map(
+        |(seed, (trees, variables, bare, examples), star, tied, observed)| Case {
+            seed,
+            trees,
+            variables,
+            bare,
+            star,
+            tied,
+            observed,
+            examples,
+        },
+    )
 }
 
 const STATES: [usize; 4] = [1, 2, 3, 5];
@@ -70,10 +100,10 @@ pub fn graph(case: &Case, rng: &mut impl Rng) -> RegionGraph {
             let parent = (i > 0).then(|| tree * per_tree + if case.star { 0 } else { rng.random_range(0..i) });
             let id = regions.len();
             let kind = |v: usize| {
-                if case.soft { InputKind::Soft } else { InputKind::Discrete { categories: categories[v] } }
+                if case.is_soft() { InputKind::Soft } else { InputKind::Discrete { categories: categories[v] } }
             };
             let input = variable.map(|v| Input { variable: v, kind: kind(v), tie: id });
-            let states = if case.soft && input.is_some() { 3 } else { STATES[rng.random_range(0..STATES.len())] };
+            let states = if case.is_soft() && input.is_some() { 3 } else { STATES[rng.random_range(0..STATES.len())] };
             regions.push(Region { parent, states, input, tie: id });
         }
     }
@@ -119,7 +149,7 @@ pub fn tables(graph: &RegionGraph, sharpness: f64, rng: &mut impl Rng) -> Tables
 pub fn seen(case: &Case, graph: &RegionGraph, rng: &mut impl Rng) -> Vec<Vec<Vec<Seen>>> {
     let categories = graph.categories();
     let mut one = |v: usize| match categories[v] {
-        _ if case.soft => {
+        _ if case.is_soft() => {
             let offset = rng.random_range(-300.0..300.0);
             Seen::Soft((0..3).map(|_| offset + rng.random_range(-5.0..5.0)).collect())
         }
@@ -128,14 +158,18 @@ pub fn seen(case: &Case, graph: &RegionGraph, rng: &mut impl Rng) -> Vec<Vec<Vec
     };
     let mut example = || (0..case.variables).map(&mut one).collect::<Vec<_>>();
     let mut batch = || (0..case.examples).map(|_| example()).collect::<Vec<_>>();
-    if case.per_tree { (0..case.trees).map(|_| batch()).collect() } else { vec![batch(); case.trees] }
+    if case.observed == Observed::PerTree {
+        (0..case.trees).map(|_| batch()).collect()
+    } else {
+        vec![batch(); case.trees]
+    }
 }
 
 /// The same for the engine.
 pub fn evidence(case: &Case, seen: &[Vec<Vec<Seen>>], plan: &Plan) -> Evidence {
     let shape = [seen.len() as i64, case.examples as i64, case.variables as i64];
     let all = seen.iter().flatten().flatten();
-    if case.soft {
+    if case.is_soft() {
         let values: Vec<f64> =
             all.flat_map(|s| if let Seen::Soft(v) = s { v.clone() } else { unreachable!("soft") }).collect();
         let values = Tensor::from_slice(&values).view([shape[0], shape[1], shape[2], 3]);
@@ -143,8 +177,12 @@ pub fn evidence(case: &Case, seen: &[Vec<Vec<Seen>>], plan: &Plan) -> Evidence {
     }
     let values: Vec<i64> = all.map(|s| if let Seen::Value(x) = s { *x as i64 } else { -1 }).collect();
     let values = Tensor::from_slice(&values).view(shape);
-    if case.per_tree { Evidence::per_tree(&values, plan) } else { Evidence::shared(&values.get(0), plan) }
-        .expect("evidence of the graph")
+    if case.observed == Observed::PerTree {
+        Evidence::per_tree(&values, plan)
+    } else {
+        Evidence::shared(&values.get(0), plan)
+    }
+    .expect("evidence of the graph")
 }
 
 /// Weights `[B, T]` in `[0, 2)`.

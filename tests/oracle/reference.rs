@@ -77,7 +77,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// log m_r for every region below and with `root`.
+    /// The logarithms of `m_r` for every region below and with `root`.
     fn messages(&self, root: usize, seen: &[Seen]) -> Matrix {
         let mut messages = vec![Vec::new(); self.graph.regions().len()];
         self.fill(root, seen, &mut messages);
@@ -103,7 +103,7 @@ impl<'a> Reference<'a> {
         messages[r] = message;
     }
 
-    /// log sum_k W[j, k] m(k) for every state j of the parent.
+    /// The logarithm of `sum_k W[j, k] m(k)` for every state j of the parent.
     fn sum(&self, r: usize, message: &[f64]) -> Vec<f64> {
         let row = |row: &Vec<f64>| log_sum_exp(row.iter().zip(message).map(|(w, m)| w.ln() + m));
         self.tables.edges[&self.graph.regions()[r].tie].iter().map(row).collect()
