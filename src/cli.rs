@@ -26,7 +26,7 @@ pub struct Cli {
     /// Say more on stderr.
     #[arg(long, short, global = true)]
     pub verbose: bool,
-    /// Folder of the CUDA part of libtorch (libtorch_cuda.so), if the loader does not find it.
+    /// Folder of the CUDA part of libtorch (`libtorch_cuda.so`), if the loader does not find it.
     #[arg(long, global = true, value_name = "DIR")]
     libtorch_cuda: Option<PathBuf>,
 }
@@ -98,7 +98,7 @@ struct EvalArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Write log p(x) of every picture in nats, float64 [N].
+    /// Write log p(x) of every picture in nats, float64 (N numbers).
     #[arg(long, value_name = "FILE.npy")]
     per_image: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
@@ -154,7 +154,7 @@ fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<&str>) -> Resul
     crate::experiment::models::view(&config, data.train.shape())?;
     let folder = RunFolder::open(&dir, &config, &IRRELEVANT)?;
     folder.start_log()?;
-    folder.begin(manifest(&config, &data, device)?)?;
+    folder.begin(manifest(&config, &data, device))?;
     let mut runner = Runner::new(&config, &folder, &data, device)?;
     if let Some(stage) = stage {
         runner.ensure(stage)?;
@@ -168,12 +168,12 @@ fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<&str>) -> Resul
     Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
 }
 
-fn manifest(config: &Config, data: &DataSet, device: Device) -> Result<Manifest> {
+fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
     let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
     for (name, pictures) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
         manifest.data.insert(name.to_owned(), pictures.sha256());
     }
-    Ok(manifest)
+    manifest
 }
 
 fn evaluate(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {

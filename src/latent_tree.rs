@@ -121,7 +121,6 @@ pub fn fit_codes(
 }
 
 /// Soft evidence that is certain of codes `[B, L]`: 0 at the code, minus infinity elsewhere, `[B, L, K]`.
-#[must_use]
 pub fn certain(codes: &Tensor, clusters: i64) -> Tensor {
     codes.to_kind(Kind::Int64).one_hot(clusters).to_kind(Kind::Float).log()
 }

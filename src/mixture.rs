@@ -28,7 +28,7 @@ pub enum Prior {
     /// The same mixture weights at every position, as logarithms `[K]` (float64).
     Independent(Tensor),
     /// A circuit over the positions with soft evidence on the clusters.
-    Tree(Circuit),
+    Tree(Box<Circuit>),
 }
 
 /// A model of whole pictures.
@@ -56,7 +56,7 @@ pub struct Decomposition {
 }
 
 impl Mixture {
-    /// log p(x_i | k) in nats for patches `[B, L, D]`: `[B, L, K]`.
+    /// log `p(x_i` | k) in nats for patches `[B, L, D]`: `[B, L, K]`.
     ///
     /// # Errors
     /// When the patches do not fit.
@@ -81,7 +81,7 @@ impl Mixture {
         }
     }
 
-    /// log p(x) `[B]` and the posterior p(z_i = k | x) `[B, L, K]`.
+    /// log p(x) `[B]` and the posterior `p(z_i` = k | x) `[B, L, K]`.
     ///
     /// # Errors
     /// When the shape does not fit the prior.
@@ -124,7 +124,6 @@ impl Mixture {
     }
 
     /// Draw pictures: patches as int64 `[count, L, D]`.
-    #[must_use]
     pub fn sample(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         let _guard = tch::no_grad_guard();
         let codes = self.sample_codes(count, rng);
@@ -154,14 +153,12 @@ impl Mixture {
     }
 
     /// The patches of pixels u8 `[B, H, W, C]`, int16 `[B, L, D]`, on the model's device.
-    #[must_use]
     pub fn patches_of(&self, pixels: &Tensor) -> Tensor {
         self.view.patches_of(&pixels.to_device(self.patches.device()))
     }
 }
 
 /// The logarithm of even weights over `clusters` clusters.
-#[must_use]
 pub fn even_weights(clusters: usize, device: tch::Device) -> Tensor {
     Tensor::full([clusters as i64], -(clusters as f64).ln(), (Kind::Double, device))
 }

@@ -41,7 +41,6 @@ impl Circuit {
 }
 
 /// One index per row of probabilities `[N, K]`, by inverting the cumulative sum: int64 `[N]`.
-#[must_use]
 pub fn draw(probabilities: &Tensor, rng: &mut impl Rng) -> Tensor {
     let (n, k) = probabilities.size2().expect("probabilities are [N, K]");
     let cumulative = probabilities.to_kind(Kind::Double).cumsum(1, Kind::Double);

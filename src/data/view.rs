@@ -62,7 +62,6 @@ impl View {
     }
 
     /// Pixels u8 `[B, H, W, C]` to patches int16 `[B, L, D]`.
-    #[must_use]
     pub fn patches_of(&self, pixels: &Tensor) -> Tensor {
         self.grid.cut(&self.color.forward(pixels))
     }

@@ -82,7 +82,7 @@ pub fn add_tree(session: &Session, model: Mixture, config: &LatentTreeConfig) ->
     let mut tree = latent_tree::uniform(config, &parents, model.view.grid.cols, clusters, device)?;
     let mut rng = rng(session.seed, session.name, u64::MAX);
     latent_tree::fit_codes(config, &mut tree, &codes, clusters, &mut rng)?;
-    Ok(Mixture { prior: Prior::Tree(tree), ..model })
+    Ok(Mixture { prior: Prior::Tree(Box::new(tree)), ..model })
 }
 
 /// Forget everything but the structure: patch circuits and latent tree with tables at random, for the baseline without

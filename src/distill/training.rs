@@ -197,7 +197,7 @@ pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
 pub fn codes(session: &Session, model: &Mixture) -> Result<Tensor> {
     let bar = progress::bar(&format!("{}: codes", session.name), session.train.len() as u64);
     let codes = crate::mixture::score::codes(model, session.train, session.train.len(), session.micro_batch, |n| {
-        bar.set_position(n as u64)
+        bar.set_position(n as u64);
     })?;
     bar.finish_and_clear();
     Ok(codes.to_device(Device::Cpu).to_kind(Kind::Int64))

@@ -72,9 +72,13 @@ pub fn load(run: &RunFolder, config: &Config, stage: &str, device: Device) -> Re
     let clusters = patches.clusters();
     let prior = match saved_parents(&tensors)? {
         None => Prior::Independent(even_weights(clusters, device)),
-        Some(parents) => {
-            Prior::Tree(latent_tree::uniform(&config.distill.tree, &parents, view.grid.cols, clusters, device)?)
-        }
+        Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
+            &config.distill.tree,
+            &parents,
+            view.grid.cols,
+            clusters,
+            device,
+        )?)),
     };
     let mut model = Mixture { view, patches, prior };
     model.restore(&tensors).with_context(|| path.display().to_string())?;

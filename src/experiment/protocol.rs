@@ -16,7 +16,7 @@ pub enum Protocol {
     /// What the paper's released code computes: BT.709 YCbCr rounded to bytes (about 0.67 bits per dimension cheaper on
     /// colour pictures) of the top-left quadrant.
     Paper,
-    /// Whole pictures in a lossy YCoCg rounded to bytes, as some papers do (about 0.66 bits per dimension cheaper).
+    /// Whole pictures in a lossy `YCoCg` rounded to bytes, as some papers do (about 0.66 bits per dimension cheaper).
     Lossy,
 }
 

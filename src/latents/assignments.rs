@@ -18,7 +18,7 @@ impl Assignments {
     /// When the ids are no whole number of pictures.
     pub fn new(ids: Vec<u16>, patches: usize) -> Result<Self> {
         require!(
-            patches > 0 && ids.len() % patches == 0,
+            patches > 0 && ids.len().is_multiple_of(patches),
             "assignments: {} ids are no whole number of pictures of {patches} patches",
             ids.len()
         );

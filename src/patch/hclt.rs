@@ -217,13 +217,14 @@ impl PatchModel for HcltPatches {
     fn step(&mut self, eta: f64) {
         let batch = std::mem::take(&mut self.batch);
         device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| {
-            lock(forest).step(batch, eta)
+            lock(forest).step(batch, eta);
         });
     }
 
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
         let tables = self.tables(from);
-        self.trees[to] = self.trees[from].clone();
+        let tree = self.trees[from].clone();
+        self.trees[to] = tree;
         self.rebuild(to, config, examples, rng)?;
         self.set_tables(to, &tables, 0.2, rng);
         Ok(())

@@ -19,7 +19,7 @@ impl PatchGrid {
     /// When a side of the picture is not divisible by the patch.
     pub fn new(shape: PictureShape, patch: usize) -> Result<Self> {
         require!(
-            patch > 0 && shape.height % patch == 0 && shape.width % patch == 0,
+            patch > 0 && shape.height.is_multiple_of(patch) && shape.width.is_multiple_of(patch),
             "teacher.patch: pictures of {} x {} pixels cannot be cut into patches of {patch} x {patch}: choose a patch \
              that divides both sides",
             shape.height,
