@@ -1,0 +1,184 @@
+//! The binary end to end, on tiny data in a temporary folder.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+const TINY: &str = "
+name: tiny
+seed: 3
+color: grey
+data: {format: embedded, train_limit: 96}
+patch: {size: 4, family: {kind: hclt, states: 2, start_examples: 100}}
+teacher: {kind: pixel, patch: 4}
+latents: {clusters: 3}
+distill:
+  hard: {epochs: 1, batch: 0, step: {kind: constant, eta: 1.0}}
+  soft: {epochs: 2, batch: 32}
+  tree: {em: {epochs: 1, batch: 32}}
+  joint: {epochs: 2, batch: 32}
+baselines:
+  em_only: {epochs: 1, batch: 32}
+  pixel_hclt: {circuit: {states: 2}, em: {epochs: 1, batch: 32}, micro_batch: 32}
+compute: {micro_batch: 32, watched: 50, threads: 1}
+";
+
+fn lvd(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("lvd").unwrap();
+    command.current_dir(folder).args(arguments).env_remove("LVD_DATA").env_remove("RUST_LOG").output().unwrap()
+}
+
+fn tiny() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.yaml"), TINY).unwrap();
+    folder
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn error(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let output = lvd(folder, arguments);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    let errors = text(&output.stderr);
+    let start = errors.find("lvd: ").unwrap_or_else(|| panic!("no error line in {errors}"));
+    errors[start..].trim_end().to_owned()
+}
+
+#[test]
+fn a_run_evaluates_itself_is_reused_and_refuses_another_configuration() {
+    let folder = tiny();
+    let output = lvd(folder.path(), &["run", "tiny.yaml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    for row in ["patch circuits", "+ soft EM", "+ latent tree (LVD)", "LVD + joint", "EM only", "HCLT over pixels"] {
+        assert!(table.contains(row), "{table}");
+    }
+
+    let again = lvd(folder.path(), &["run", "tiny.yaml"]);
+    assert!(text(&again.stderr).contains("joint: done before, reused"));
+    assert_eq!(rows(&table), rows(&text(&again.stdout)));
+
+    let message = error(folder.path(), &["run", "tiny.yaml", "--set", "latents.clusters=4"], 2);
+    assert!(message.contains("1 key differs (there -> now):\n  latents.clusters: 3 -> 4"), "{message}");
+    eval_agrees(folder.path());
+}
+
+/// Lines of numbers of a table.
+fn rows(table: &str) -> Vec<&str> {
+    table.lines().filter(|line| line.contains("EM") || line.contains("tree")).collect()
+}
+
+fn eval_agrees(folder: &Path) {
+    let output = lvd(folder, &["eval", "runs/tiny", "--json", "--per-image", "nats.npy"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results: Value = serde_json::from_slice(&std::fs::read(folder.join("runs/tiny/results.json")).unwrap()).unwrap();
+    let joint = results.as_array().unwrap().iter().find(|row| row["stage"] == "joint").unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!((number(&report["bits_per_dimension"]) - number(&joint["bits_per_dimension"])).abs() < 1e-9);
+    assert_eq!(report["num_images"], 300);
+    assert_eq!(report["num_dimensions"], 64);
+    for key in ["standard_error", "nats_latent", "nats_conditional", "elapsed_s"] {
+        assert!(report[key].is_f64(), "{key}: {report}");
+    }
+    for (key, expected) in [("protocol", "lossless"), ("color_space", "grey"), ("split", "test"), ("device", "cpu")] {
+        assert_eq!(report[key], expected);
+    }
+    let nats: ndarray::Array1<f64> = ndarray_npy::read_npy(folder.join("nats.npy")).unwrap();
+    assert_eq!(nats.len(), 300);
+    let bits = -nats.mean().unwrap() / (64.0 * std::f64::consts::LN_2);
+    assert!((bits - number(&report["bits_per_dimension"])).abs() < 1e-9);
+    let message = error(folder, &["eval", "runs/tiny", "--protocol", "paper"], 2);
+    assert!(message.contains("its model counts bits under protocol lossless, you ask for paper"), "{message}");
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_result() {
+    let folder = tiny();
+    let whole = lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "whole"]);
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    // Stage by stage in separate processes, and one of them stopped by a signal as soon as it may have begun.
+    lvd(folder.path(), &["assign-latents", "tiny.yaml", "--run-dir", "parts"]);
+    for wait in [200, 400, 700] {
+        let binary = assert_cmd::cargo::cargo_bin("lvd");
+        let mut child = std::process::Command::new(binary)
+            .current_dir(folder.path())
+            .args(["distill", "tiny.yaml", "--run-dir", "parts"])
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let _ = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        let code = child.wait().unwrap().code();
+        assert!(code.is_none() || matches!(code, Some(0 | 130)), "{code:?}");
+    }
+    let parts = lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "parts"]);
+    assert!(parts.status.success(), "{}", text(&parts.stderr));
+    let results = |name: &str| -> Vec<f64> {
+        let path = folder.path().join(name).join("results.json");
+        let rows: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        rows.as_array().unwrap().iter().map(|row| row["bits_per_dimension"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(results("whole"), results("parts"));
+}
+
+#[test]
+fn all_problems_of_a_configuration_are_told_at_once() {
+    let folder = tiny();
+    let arguments = ["plan", "tiny.yaml", "--set", "em=1", "--set", "latents.clusters=many"];
+    let message = error(folder.path(), &arguments, 2);
+    assert!(message.starts_with("lvd: tiny.yaml: 2 problems"), "{message}");
+    assert!(message.contains("latents.clusters: ") && message.contains("'em' was unexpected"), "{message}");
+    let arguments = ["plan", "tiny.yaml", "--set", "distill.soft.batch=33", "--set", "teacher.patch=2"];
+    assert_eq!(
+        error(folder.path(), &arguments, 2),
+        "lvd: tiny.yaml: 2 problems\n  teacher.patch: expected 4 as in patch.size, found 2\n  distill.soft.batch: \
+         expected a multiple of the micro-batch of 32 pictures, found 33"
+    );
+}
+
+#[test]
+fn mistakes_name_the_thing_and_end_with_code_two() {
+    let folder = tiny();
+    let clusters = error(folder.path(), &["assign-latents", "tiny.yaml", "--set", "latents.clusters=1000"], 2);
+    assert!(clusters.contains("1000 clusters") && clusters.contains("384"), "{clusters}");
+    let patch = ["run", "tiny.yaml", "--set", "patch.size=3", "--set", "teacher.patch=3"];
+    let patch = error(folder.path(), &patch, 2);
+    assert!(patch.contains('8') && patch.contains('3'), "{patch}");
+    assert!(error(folder.path(), &["run", "missing.yaml"], 2).starts_with("lvd: missing.yaml: cannot be read"));
+    assert!(error(folder.path(), &["eval", "nowhere"], 2).starts_with("lvd: nowhere: no run folder"));
+    let color = error(folder.path(), &["plan", "tiny.yaml", "--set", "color=ycbcr_bt709"], 2);
+    assert!(color.contains("color: protocol lossless expects a bijective one"), "{color}");
+    if !Path::new("/dev/nvidiactl").exists() {
+        let device = error(folder.path(), &["run", "tiny.yaml", "--device", "cuda:0"], 2);
+        assert!(device.starts_with("lvd: device cuda:0: "), "{device}");
+    }
+}
+
+#[test]
+fn plan_writes_nothing_and_the_schema_describes_every_key() {
+    let folder = tiny();
+    let plan = lvd(folder.path(), &["plan", "tiny.yaml"]);
+    assert!(text(&plan.stdout).contains("96 training, 200 validation, 300 test"), "{}", text(&plan.stdout));
+    assert!(!folder.path().join("runs").exists());
+    let schema: Value = serde_json::from_slice(&lvd(folder.path(), &["schema"]).stdout).unwrap();
+    for key in ["name", "seed", "protocol", "color", "data", "patch", "teacher", "latents", "distill", "baselines"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+    assert!(text(&lvd(folder.path(), &["completions", "bash"]).stdout).contains("train-teacher"));
+}
+
+#[test]
+fn every_experiment_of_the_project_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let files = walkdir::WalkDir::new(root).into_iter().filter_map(Result::ok);
+    let files: Vec<_> = files.filter(|f| f.path().extension().is_some_and(|e| e == "yaml")).collect();
+    assert!(files.len() >= 5);
+    for file in files {
+        lvd::experiment::read::read(file.path(), &[]).unwrap_or_else(|e| panic!("{}: {e}", file.path().display()));
+    }
+}
