@@ -17,7 +17,7 @@ pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
 }
 
 /// Let the C library keep freed memory for the next tensor instead of giving it back to the system: a step frees and
-/// wants the same hundred megabytes again, and fresh pages cost a third of its time. Call it first in `main`.
+/// wants the same hundred megabytes again, and fresh pages cost a fifth of its time or more. Call it first in `main`.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets two numbers of the allocator, which glibc guards by its own lock.
