@@ -55,9 +55,13 @@ lint: setup
 fmt:
     cargo fmt
 
-# Measure speed, with all threads.
-bench *args: setup
-    OMP_WAIT_POLICY=active cargo bench "$@"
+# Measure speed with all threads, as ratios to this machine's matrix products; NAME: hclt.
+bench name="hclt" *args: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    bench=${1:-hclt}
+    shift || true
+    OMP_WAIT_POLICY=active cargo bench --bench "$bench" -- "$@"
 
 # Remove everything that was built, fetched or computed here, run folders too.
 clean:

@@ -181,7 +181,7 @@ fn impossible_evidence_has_no_likelihood_and_no_flows() {
         let mut seen = random::seen(&case, &graph, &mut rng);
         let circuit = random::circuit(&graph, &tables, kind);
         let reference = Reference::new(&graph, &tables);
-        let weights = vec![vec![1.0]; case.examples];
+        let weights = vec![vec![10.0]; case.examples];
         let (found, flows, _) = engine(&circuit, &random::evidence(&case, &seen, circuit.plan()), &weights);
         let mut counts = Tables::zeros(&graph);
         for (b, found) in found.iter().enumerate() {
@@ -189,7 +189,7 @@ fn impossible_evidence_has_no_likelihood_and_no_flows() {
             let impossible = seen[0][b][7] == Seen::Value(2) || seen[0][b][0] == Seen::Value(0);
             assert_eq!(*found == f64::NEG_INFINITY, impossible);
             assert!(impossible || (found - expected).abs() < 1e-4);
-            reference.add_flows(0, &seen[0][b], 1.0, &mut counts, None);
+            reference.add_flows(0, &seen[0][b], 10.0, &mut counts, None);
         }
         assert!(distance(&flows.flat(), &counts.flat()) < 1e-4);
         seen[0].iter_mut().for_each(|x| x[7] = Seen::Value(2));
@@ -197,6 +197,26 @@ fn impossible_evidence_has_no_likelihood_and_no_flows() {
         assert!(found.iter().all(|&l| l == f64::NEG_INFINITY));
         assert!(flows.flat().iter().all(|&f| f == 0.0), "{flows:?}");
     }
+}
+
+#[test]
+fn a_hard_zero_under_a_huge_ratio_stays_zero() {
+    // The root must be in state 1, which every leaf finds 1e12 times less likely than state 0.
+    let input = |v| Some(Input { variable: v, kind: InputKind::Discrete { categories: 2 }, tie: v });
+    let leaf = |v| Region { parent: Some(0), states: 2, input: input(v), tie: v + 1 };
+    let root = Region { parent: None, states: 2, input: None, tie: 0 };
+    let graph = RegionGraph::new(vec![root, leaf(0), leaf(1), leaf(2)], 3).unwrap();
+    let mut tables = Tables::zeros(&graph);
+    tables.edges.insert(0, vec![vec![0.0, 1.0]]);
+    for v in 0..3 {
+        tables.edges.insert(v + 1, vec![vec![1.0, 0.0], vec![0.0, 1.0]]);
+        tables.inputs.insert(v, vec![vec![1.0, 1e-12], vec![0.0, 1.0 - 1e-12]]);
+    }
+    let circuit = random::circuit(&graph, &tables, Kind::Float);
+    let evidence = Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), circuit.plan()).unwrap();
+    let (found, flows, _) = engine(&circuit, &evidence, &vec![vec![1.0]; 500]);
+    assert!(distance(&found, &[3.0 * 1e-12f64.ln(); 500]) < 1e-4);
+    assert!(distance(&flows.edges[&0].concat(), &[0.0, 500.0]) < 1e-4);
 }
 
 #[test]

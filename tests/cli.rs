@@ -75,7 +75,8 @@ fn rows(table: &str) -> Vec<&str> {
 fn eval_agrees(folder: &Path) {
     let output = lvd(folder, &["eval", "runs/tiny", "--json", "--per-image", "nats.npy"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let results: Value = serde_json::from_slice(&std::fs::read(folder.join("runs/tiny/results.json")).unwrap()).unwrap();
+    let results: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("runs/tiny/results.json")).unwrap()).unwrap();
     let joint = results.as_array().unwrap().iter().find(|row| row["stage"] == "joint").unwrap();
     let number = |value: &Value| value.as_f64().unwrap();
     assert!((number(&report["bits_per_dimension"]) - number(&joint["bits_per_dimension"])).abs() < 1e-9);
