@@ -14,6 +14,8 @@ use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
 use crate::experiment::stages::Runner;
 use crate::experiment::{plan, read, rows};
+use crate::mixture::Reading;
+use crate::mixture::observed::Observed;
 use crate::require;
 use crate::run::{Manifest, RunFolder};
 
@@ -92,6 +94,15 @@ struct EvalArgs {
     /// Stage whose model is evaluated; the last one of distillation if not given.
     #[arg(long)]
     stage: Option<String>,
+    /// Which number stands for log P(x); the one that the model learned from if not given.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
+    /// Draws of the noise for the density reading.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    draws: u32,
+    /// Pixels of which the probability is asked; the others are summed out.
+    #[arg(long, value_enum, default_value = "all")]
+    observed: Observed,
     /// Root folder of the data sets, instead of the one that the run used.
     #[arg(long, value_name = "DIR")]
     data_root: Option<PathBuf>,
@@ -189,6 +200,9 @@ fn evaluate(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
         data: args.data.clone().zip(args.format),
         split: args.split,
         protocol: args.protocol,
+        reading: args.reading,
+        draws: args.draws as usize,
+        observed: args.observed,
         root: args.data_root.clone(),
     };
     let reports = eval::evaluate_all(&args.runs, &request, device)?;

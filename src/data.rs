@@ -15,6 +15,7 @@ pub mod config;
 pub mod set;
 pub mod patches;
 pub mod view;
+pub mod augment;
 pub mod batches;
 
 pub use config::{DataConfig, Format};

@@ -158,6 +158,19 @@ pub fn spread<T: Send, R: Send>(device: Device, items: Vec<T>, work: impl Fn(T) 
     workers(threads as usize).install(|| items.into_par_iter().map(work).collect())
 }
 
+/// How many parts a piece of work is best cut into for [`spread`].
+#[must_use]
+pub fn parts(device: Device) -> usize {
+    if device == Device::Cpu { usize::try_from(tch::get_num_threads()).unwrap_or(1) } else { 1 }
+}
+
+/// Something with tensors in it that several threads of [`spread`] read at once and none changes.
+pub struct Read<'a, T>(pub &'a T);
+
+// SAFETY: libtorch's tensors may be read by many threads at the same time; `tch` does not say so only because it cannot
+// tell reading from writing.
+unsafe impl<T> Send for Read<'_, T> {}
+
 /// Threads for [`spread`], made when they are first needed.
 fn workers(threads: usize) -> &'static ThreadPool {
     static POOL: OnceLock<ThreadPool> = OnceLock::new();

@@ -8,6 +8,7 @@ pub mod config;
 pub mod lvd;
 pub mod training;
 
+use crate::data::augment::Augment;
 use crate::data::pictures::Pictures;
 use crate::run::metrics::Metrics;
 use crate::run::stage::Stage;
@@ -24,6 +25,8 @@ pub struct Session<'a> {
     pub train: &'a Pictures,
     /// Pictures to watch.
     pub valid: &'a Pictures,
+    /// What is done to training pictures where clusters are not given.
+    pub augment: Augment,
     /// Seed of every random choice.
     pub seed: u64,
     /// Pictures evaluated in one go; statistics do not depend on it but for rounding.

@@ -5,6 +5,7 @@
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
 pub mod device; // device choice, CUDA library, threads, seeds
 pub mod color; // bijections of pictures, and the lossy transforms of published protocols
+pub mod wavelet; // the 5/3 lifting over whole pictures, linear and reversible
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors
 pub mod run; // the run folder: configuration, manifest, metrics, checkpoints, log
 pub mod structure; // region graphs and their validity; no parameters

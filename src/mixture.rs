@@ -7,12 +7,15 @@
 //! with p(z) independent over positions (one mixture for all patches) or a latent tree. Exact likelihoods and
 //! posteriors; [`train`] adds up statistics, [`score`] streams pictures through.
 
+pub mod observed;
 pub mod score;
 pub mod train;
 pub mod checkpoint;
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::circuit::Circuit;
@@ -21,7 +24,32 @@ use crate::circuit::mixing::mix;
 use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::latent_tree::certain;
-use crate::patch::PatchModel;
+use crate::patch::{Input, PatchModel};
+use crate::{refusal, require};
+
+/// Which number stands for log P(x). Every number says which reading it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// The probability that the circuit gives the integers.
+    Exact,
+    /// The bound `E_u log p(x + u)`, u even in [0, 1)^D, of a density.
+    Density,
+    /// The probability mass of unit intervals, one variable of a patch after the other.
+    Ordered,
+}
+
+impl Reading {
+    /// Its name in tables and files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Density => "density",
+            Self::Ordered => "ordered",
+        }
+    }
+}
 
 /// p(z).
 pub enum Prior {
@@ -152,9 +180,48 @@ impl Mixture {
         }
     }
 
-    /// The patches of pixels u8 `[B, H, W, C]`, int16 `[B, L, D]`, on the model's device.
-    pub fn patches_of(&self, pixels: &Tensor) -> Tensor {
-        self.view.patches_of(&pixels.to_device(self.patches.device()))
+    /// The readings that this model has; the first is the one that it learns from.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        match self.patches.input() {
+            Input::Integers => vec![Reading::Exact],
+            Input::Dequantised if self.view.has_integers() => vec![Reading::Density, Reading::Ordered],
+            Input::Dequantised => vec![Reading::Density],
+        }
+    }
+
+    /// The patches `[B, L, D]` of pixels u8 `[B, H, W, C]` for a reading, on the model's device; noise for the density
+    /// comes from `rng`.
+    ///
+    /// # Errors
+    /// A refusal where the model has no such reading.
+    pub fn evidence(&self, pixels: &Tensor, reading: Reading, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        self.evidence_of(&self.view, pixels, reading, rng)
+    }
+
+    /// The same for pictures of another size, by a view of their own.
+    ///
+    /// # Errors
+    /// As [`Mixture::evidence`].
+    pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        let readings = self.readings();
+        if reading == Reading::Ordered && readings == [Reading::Density] {
+            return Err(refusal!(
+                "reading ordered needs integers, and transform cdf53 makes none
+  train with transform: cdf53_integer"
+            ));
+        }
+        require!(
+            readings.contains(&reading),
+            "this model has no reading {}; it has: {}",
+            reading.name(),
+            readings.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
+        );
+        let pixels = pixels.to_device(self.patches.device());
+        match reading {
+            Reading::Density => Ok(view.dequantised(&pixels, rng)),
+            Reading::Exact | Reading::Ordered => view.integers(&pixels),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The patch model: p(patch | cluster) for all clusters at once, behind a small trait.
 
 pub mod config;
+pub mod gaussian;
 pub mod hclt;
 pub mod start;
 
@@ -11,23 +12,36 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
 use crate::em::EmConfig;
+use config::{FamilyConfig, PatchConfig, Start};
+use gaussian::GaussianPatches;
+use hclt::HcltPatches;
 
 /// The value of a pixel that was not observed, in patches of integers.
 pub const MISSING: i64 = i16::MIN as i64;
+
+/// What a family learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Integers.
+    Integers,
+    /// Integers with noise drawn evenly from [0, 1) added.
+    Dequantised,
+}
 
 /// Which marginals and conditionals of a patch a family computes exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marginals {
     /// Of any set of pixels.
     Any,
-    /// None.
-    None,
+    /// Of any set of pixels, of the density only.
+    Density,
 }
 
 /// A family of distributions over patches, one member per cluster.
 ///
 /// Patches are integers `[N, D]` (int16) in the order row, column, channel; [`MISSING`] marks what was not observed.
-/// Training is: [`start`](PatchModel::start), then any number of times [`accumulate`](PatchModel::accumulate) for
+/// Families with a density also read dequantised patches, floats with NaN for what was not observed, and learn from them
+/// ([`input`](PatchModel::input)). Training is: [`start`](PatchModel::start), then any number of times [`accumulate`](PatchModel::accumulate) for
 /// micro-batches followed by one [`step`](PatchModel::step).
 pub trait PatchModel {
     /// Number of clusters K.
@@ -35,6 +49,11 @@ pub trait PatchModel {
 
     /// Where the tensors live.
     fn device(&self) -> Device;
+
+    /// What the family learns from.
+    fn input(&self) -> Input {
+        Input::Integers
+    }
 
     /// Free numbers.
     fn parameter_count(&self) -> usize;
@@ -90,10 +109,33 @@ pub trait PatchModel {
 /// # Errors
 /// When a tensor is missing or does not fit; the message names it.
 pub fn from_tensors(
-    config: &config::PatchConfig,
+    config: &PatchConfig,
     ranges: &[(i64, i64)],
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<Box<dyn PatchModel>> {
-    let config::FamilyConfig::Hclt(hclt) = &config.family;
-    Ok(Box::new(hclt::HcltPatches::from_tensors(hclt, ranges, tensors)?))
+    Ok(match &config.family {
+        FamilyConfig::Hclt(hclt) => Box::new(HcltPatches::from_tensors(hclt, ranges, tensors)?),
+        FamilyConfig::Gaussian(gaussian) => Box::new(GaussianPatches::from_tensors(gaussian, ranges, tensors)?),
+    })
+}
+
+/// First parameters from patches of every cluster `[n_k, D]`, of the kind that the family learns from.
+///
+/// # Errors
+/// Refusals of the families.
+pub fn start(
+    config: &PatchConfig,
+    members: &[Tensor],
+    ranges: &[(i64, i64)],
+    from: Start,
+    device: Device,
+    rng: &mut ChaCha8Rng,
+) -> Result<Box<dyn PatchModel>> {
+    Ok(match &config.family {
+        FamilyConfig::Hclt(hclt) => match from {
+            Start::Quantile => Box::new(start::quantile(hclt, members, ranges, device, rng)?),
+            Start::Random => Box::new(start::random(hclt, members, ranges, device, rng)?),
+        },
+        FamilyConfig::Gaussian(gaussian) => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
+    })
 }

@@ -50,7 +50,7 @@ fn model(tree: bool) -> Mixture {
 /// All 256 pictures as patches `[256, 2, 4]`.
 fn worlds() -> Tensor {
     let bits: Vec<u8> = (0..256u16).flat_map(|x| (0..8).map(move |bit| (x >> bit & 1) as u8)).collect();
-    view().patches_of(&Tensor::from_slice(&bits).view([256, 2, 4, 1]))
+    view().integers(&Tensor::from_slice(&bits).view([256, 2, 4, 1])).unwrap()
 }
 
 /// All 9 pairs of clusters, `[9, 2]`.

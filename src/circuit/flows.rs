@@ -36,6 +36,16 @@ impl Statistics {
         Self { sums: Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device()), weight: 0.0 }
     }
 
+    /// Those of two batches together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let pairs = [(&self.sums.edges, &other.sums.edges), (&self.sums.inputs, &other.sums.inputs)];
+        for (mine, others) in pairs.into_iter().flat_map(|(mine, others)| mine.iter().zip(others)) {
+            let _ = mine.shallow_clone().g_add_(others);
+        }
+        Self { weight: self.weight + other.weight, ..self }
+    }
+
     /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.
     #[must_use]
     pub fn into_counts(self, circuit: &Circuit) -> Parameters {

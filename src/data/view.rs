@@ -1,11 +1,15 @@
-//! How a circuit sees pictures: colour space, region, patches.
+//! How a circuit sees pictures: colour space, transform, region, patches; as integers or dequantised.
 
 use anyhow::Result;
-use tch::Tensor;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
 
 use super::patches::{PatchGrid, Region};
 use super::pictures::PictureShape;
 use crate::color::ColorSpace;
+use crate::require;
+use crate::wavelet::{self, Transform};
 
 /// From pixels to patches of integers.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +18,13 @@ pub struct View {
     pub color: ColorSpace,
     /// How pictures are cut.
     pub grid: PatchGrid,
+    /// What is done to whole pictures before they are cut.
+    pub transform: Transform,
     shape: PictureShape,
 }
 
 impl View {
-    /// A view of pictures of this shape.
+    /// A view of the pixels of pictures of this shape.
     ///
     /// # Errors
     /// When the colour space does not fit the channels or the patch does not divide the picture.
@@ -26,7 +32,31 @@ impl View {
         if let Some(problem) = color.channels_problem(shape.channels, shape.levels) {
             return Err(crate::refusal!("color: {problem}"));
         }
-        Ok(Self { color, grid: PatchGrid::new(shape, patch, region)?, shape })
+        let grid = PatchGrid::new(shape, patch, region)?;
+        Ok(Self { color, grid, transform: Transform::None, shape })
+    }
+
+    /// The same with a transform of whole pictures.
+    ///
+    /// # Errors
+    /// When patches have no power of two as their side, or only part of a picture is looked at.
+    pub fn transformed(self, transform: Transform) -> Result<Self> {
+        if transform != Transform::None {
+            let patch = self.grid.patch;
+            require!(
+                patch.is_power_of_two() && patch > 1,
+                "transform: expected a patch size that is a power of two, found {patch}"
+            );
+            require!(self.grid.region == Region::Whole, "transform: expected whole pictures, found a quadrant of them");
+        }
+        Ok(Self { transform, ..self })
+    }
+
+    /// The same view of pictures of another height and width in pixels, multiples of the patch.
+    #[must_use]
+    pub fn resized(self, height: usize, width: usize) -> Self {
+        let grid = PatchGrid { rows: height / self.grid.patch, cols: width / self.grid.patch, ..self.grid };
+        Self { grid, shape: PictureShape { height, width, ..self.shape }, ..self }
     }
 
     /// Shape of the pictures.
@@ -57,12 +87,56 @@ impl View {
     #[must_use]
     pub fn ranges(&self) -> Vec<(i64, i64)> {
         let channels = self.color.ranges(self.shape.channels, self.shape.levels);
-        let ranges: Vec<(i64, i64)> = channels.iter().map(|&(low, high)| (i64::from(low), i64::from(high))).collect();
-        ranges.into_iter().cycle().take(self.variables()).collect()
+        let channels: Vec<(i64, i64)> = channels.iter().map(|&(low, high)| (i64::from(low), i64::from(high))).collect();
+        if self.transform == Transform::None {
+            return channels.into_iter().cycle().take(self.variables()).collect();
+        }
+        let by_channel: Vec<_> = channels.iter().map(|&(low, high)| wavelet::ranges(low, high, self.levels())).collect();
+        let pixels = self.grid.patch * self.grid.patch;
+        (0..pixels).flat_map(|pixel| by_channel.iter().map(move |ranges| ranges[pixel])).collect()
     }
 
-    /// Pixels u8 `[B, H, W, C]` to patches int16 `[B, L, D]`.
-    pub fn patches_of(&self, pixels: &Tensor) -> Tensor {
-        self.grid.cut(&self.color.forward(pixels))
+    /// Whether patches of integers belong to this view.
+    #[must_use]
+    pub fn has_integers(&self) -> bool {
+        self.transform != Transform::Cdf53
+    }
+
+    /// Pixels u8 `[B, H, W, C]` to patches of integers, int16 `[B, L, D]`.
+    ///
+    /// # Errors
+    /// A refusal where the transform gives no integers.
+    pub fn integers(&self, pixels: &Tensor) -> Result<Tensor> {
+        require!(
+            self.has_integers(),
+            "transform cdf53 gives no integers: it serves the density reading
+  train with transform: cdf53_integer for others"
+        );
+        Ok(self.grid.cut(&self.whole_integers(pixels)))
+    }
+
+    /// Pixels u8 `[B, H, W, C]` with noise, drawn evenly from `[0, 1)`, to patches of floats, float32 `[B, L, D]`.
+    pub fn dequantised(&self, pixels: &Tensor, rng: &mut ChaCha8Rng) -> Tensor {
+        let integers = self.whole_integers(pixels).to_kind(Kind::Float);
+        let noise: Vec<f32> = (0..integers.numel()).map(|_| rng.random::<f32>()).collect();
+        let noise = Tensor::from_slice(&noise).view_as(&integers).to_device(integers.device());
+        let dequantised = integers + noise;
+        self.grid.cut(&match self.transform {
+            Transform::Cdf53 => wavelet::forward(&dequantised, self.levels()),
+            Transform::None | Transform::Cdf53Integer => dequantised,
+        })
+    }
+
+    fn whole_integers(&self, pixels: &Tensor) -> Tensor {
+        let integers = self.color.forward(pixels);
+        match self.transform {
+            Transform::Cdf53Integer => wavelet::forward_integers(&integers, self.levels()).to_kind(Kind::Int16),
+            Transform::None | Transform::Cdf53 => integers,
+        }
+    }
+
+    /// Levels of the transform.
+    fn levels(&self) -> u32 {
+        self.grid.patch.ilog2()
     }
 }

@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::data::augment::Augment;
 use crate::em::EmConfig;
 use crate::em::schedule::Schedule;
 use crate::latent_tree::LatentTreeConfig;
-use crate::patch::config::HcltConfig;
+use crate::patch::config::{HcltConfig, Start};
 use crate::refusal::Problems;
 
 /// The stages of latent variable distillation.
@@ -21,6 +22,8 @@ pub struct DistillConfig {
     pub tree: LatentTreeConfig,
     /// EM of tree and patch circuits on log p(x).
     pub joint: EmConfig,
+    /// What is done to training pictures in all stages but `hard`.
+    pub augment: Augment,
 }
 
 impl Default for DistillConfig {
@@ -31,6 +34,7 @@ impl Default for DistillConfig {
             soft: EmConfig { epochs: 5, ..refine.clone() },
             tree: LatentTreeConfig::default(),
             joint: EmConfig { epochs: 5, ..refine },
+            augment: Augment::default(),
         }
     }
 }
@@ -68,17 +72,6 @@ pub struct PixelHcltConfig {
     pub em: EmConfig,
     /// Pictures evaluated in one go.
     pub micro_batch: usize,
-}
-
-/// Where the first tables of a circuit come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Start {
-    /// Counts with quantile bins of the values as hidden states.
-    #[default]
-    Quantile,
-    /// Random tables.
-    Random,
 }
 
 impl BaselinesConfig {

@@ -5,15 +5,14 @@ use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
 use super::Session;
-use super::config::Start;
 use super::training::codes;
 use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::device::rng;
 use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, Prior, even_weights};
-use crate::patch::config::{FamilyConfig, PatchConfig};
-use crate::patch::{PatchModel, start};
+use crate::patch::config::{PatchConfig, Start};
+use crate::patch::{self, Input};
 
 /// Pictures read in one go while patches are collected.
 const CHUNK: usize = 256;
@@ -31,18 +30,22 @@ pub fn start(
     from: Start,
     device: Device,
 ) -> Result<Mixture> {
-    let FamilyConfig::Hclt(hclt) = &config.family;
-    let members = members(session, &view, codes, clusters, hclt.start_examples)?;
+    let members = members(session, &view, codes, clusters, config)?;
     let mut rng = rng(session.seed, session.name, u64::MAX);
-    let patches: Box<dyn PatchModel> = match from {
-        Start::Quantile => Box::new(start::quantile(hclt, &members, &view.ranges(), device, &mut rng)?),
-        Start::Random => Box::new(start::random(hclt, &members, &view.ranges(), device, &mut rng)?),
-    };
+    let patches = patch::start(config, &members, &view.ranges(), from, device, &mut rng)?;
     Ok(Mixture { view, patches, prior: Prior::Independent(even_weights(clusters, device)) })
 }
 
-/// At most `limit` patches of every cluster, from pictures in seeded order: int16 `[n_k, D]` each.
-fn members(session: &Session, view: &View, codes: &Tensor, clusters: usize, limit: usize) -> Result<Vec<Tensor>> {
+/// Some patches of every cluster, from pictures in seeded order, as the family learns from them: `[n_k, D]` each.
+fn members(
+    session: &Session,
+    view: &View,
+    codes: &Tensor,
+    clusters: usize,
+    config: &PatchConfig,
+) -> Result<Vec<Tensor>> {
+    let limit = config.family.start_examples();
+    let mut noise = rng(session.seed, "noise of patches to start from", 0);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng(session.seed, "patches to start from", 0));
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
@@ -51,7 +54,11 @@ fn members(session: &Session, view: &View, codes: &Tensor, clusters: usize, limi
         if counts.iter().all(|&n| n >= limit) {
             break;
         }
-        let patches = view.patches_of(&session.train.batch(indices)?);
+        let pixels = session.train.batch(indices)?;
+        let patches = match config.family.input() {
+            Input::Integers => view.integers(&pixels)?,
+            Input::Dequantised => view.dequantised(&pixels, &mut noise),
+        };
         let patches = patches.reshape([-1, view.variables() as i64]);
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         let clusters = codes.index_select(0, &Tensor::from_slice(&rows)).reshape([-1]);

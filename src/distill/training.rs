@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::Session;
+use crate::data::augment::Augment;
 use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::device::rng;
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
-use crate::mixture::Mixture;
-use crate::mixture::score::code_lengths;
+use crate::mixture::score::{self, Measure, code_lengths};
 use crate::mixture::train::{Parts, Training};
+use crate::mixture::{Mixture, Prior};
 use crate::refusal::Interrupted;
 use crate::run::{checkpoint, interrupt, progress};
 
@@ -98,12 +100,17 @@ impl Loop<'_, '_> {
     fn epoch(&mut self, training: &mut Training, epoch: usize, done: usize, clusters: &Clusters) -> Result<()> {
         let order = epoch_order(self.session.train.len(), self.session.seed, epoch as u64);
         let mut step = done.max(epoch * self.steps_per_epoch);
+        let (seed, augment, pictures) = (self.session.seed, self.session.augment, order.len());
+        let mut seen = (step - epoch * self.steps_per_epoch) * self.batch;
+        let noise = format!("{}: noise and shifts", self.session.name);
         let left = order[(step - epoch * self.steps_per_epoch) * self.batch..].to_vec();
         let (mut nats, mut pending) = (Vec::with_capacity(left.len()), 0);
         let mut batches = Prefetcher::new(self.session.train.clone(), left, self.session.micro_batch, AHEAD)?;
         while let Some(some) = batches.next() {
             let some = some?;
-            nats.extend(accumulate(training, &some, clusters)?);
+            let mut rng = rng(seed, &noise, (epoch * pictures + seen) as u64);
+            seen += some.indices.len();
+            nats.extend(accumulate(training, &some, clusters, augment, &mut rng)?);
             self.bar.inc(some.indices.len() as u64);
             pending += some.indices.len();
             if pending < self.batch && batches.left() > 0 {
@@ -142,7 +149,7 @@ impl Loop<'_, '_> {
         let mut values = json!({"valid_bpd": valid.bits_per_dimension, "valid_se": valid.standard_error});
         if !nats.is_empty() {
             let mean = nats.iter().sum::<f64>() / nats.len() as f64;
-            values["train_bpd"] = json!(bits_per_dimension(mean, training.model.view.dimensions()));
+            values["train_bpd"] = json!(bits_per_dimension(mean, 1));
         }
         self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
         tracing::info!("{}: epoch {epoch} of {}: {values}", self.session.name, self.config.epochs);
@@ -168,12 +175,26 @@ impl Loop<'_, '_> {
     }
 }
 
-/// Statistics of a micro-batch; code lengths in nats where they are a by-product.
-fn accumulate(training: &mut Training, some: &Batch, clusters: &Clusters) -> Result<Vec<f64>> {
-    let patches = training.model.patches_of(&some.pixels);
+/// Statistics of a micro-batch; code lengths in nats per number where they are a by-product.
+fn accumulate(
+    training: &mut Training,
+    some: &Batch,
+    clusters: &Clusters,
+    augment: Augment,
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<f64>> {
+    let reading = training.model.readings()[0];
     match clusters {
-        Clusters::Posterior => Ok(Vec::try_from(-training.accumulate(&patches)?)?),
+        Clusters::Posterior => {
+            let shifts = augment.shifts && matches!(training.model.prior, Prior::Independent(_));
+            let augment = Augment { shifts, ..augment };
+            let (view, pixels) = augment.apply(&training.model.view, &some.pixels, rng);
+            let patches = training.model.evidence_of(&view, &pixels, reading, rng)?;
+            let nats = -training.accumulate(&patches)? / view.dimensions() as f64;
+            Ok(Vec::try_from(nats)?)
+        }
         Clusters::Given(codes) => {
+            let patches = training.model.evidence(&some.pixels, reading, rng)?;
             let rows: Vec<i64> = some.indices.iter().map(|&i| i as i64).collect();
             training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
             Ok(Vec::new())
@@ -186,7 +207,8 @@ fn accumulate(training: &mut Training, some: &Batch, clusters: &Clusters) -> Res
 /// # Errors
 /// When pictures cannot be read.
 pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
-    let lengths = code_lengths(model, session.valid, session.watched, session.micro_batch, |_| ())?;
+    let measure = Measure::plain(model, session.seed, session.micro_batch);
+    let lengths = code_lengths(model, session.valid, session.watched, &measure, |_| ())?;
     Ok(lengths.score(model.view.dimensions()))
 }
 
@@ -196,9 +218,8 @@ pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
 /// When pictures cannot be read.
 pub fn codes(session: &Session, model: &Mixture) -> Result<Tensor> {
     let bar = progress::bar(&format!("{}: codes", session.name), session.train.len() as u64);
-    let codes = crate::mixture::score::codes(model, session.train, session.train.len(), session.micro_batch, |n| {
-        bar.set_position(n as u64);
-    })?;
+    let measure = Measure::plain(model, session.seed, session.micro_batch);
+    let codes = score::codes(model, session.train, &measure, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     Ok(codes.to_device(Device::Cpu).to_kind(Kind::Int64))
 }

@@ -8,9 +8,11 @@ use crate::color::ColorSpace;
 use crate::data::DataConfig;
 use crate::distill::config::{BaselinesConfig, DistillConfig};
 use crate::latents::KMeansConfig;
-use crate::patch::config::PatchConfig;
+use crate::em::Rule;
+use crate::patch::config::{FamilyConfig, GaussianStart, PatchConfig};
 use crate::refusal::Problems;
 use crate::teacher::TeacherConfig;
+use crate::wavelet::Transform;
 
 /// An experiment: data, a teacher, its latents, the circuit they are distilled into, baselines.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +28,9 @@ pub struct Config {
     pub protocol: Protocol,
     /// Colour space of the circuit's integers.
     pub color: ColorSpace,
+    /// What is done to whole pictures before they are cut into patches.
+    #[serde(default)]
+    pub transform: Transform,
     /// Pictures.
     pub data: DataConfig,
     /// Patches and their circuits.
@@ -85,10 +90,31 @@ impl Config {
         self.distill.check("distill", problems);
         self.baselines.check("baselines", problems);
         self.check_batches(problems);
+        self.check_family(problems);
         for (name, value) in [("micro_batch", self.compute.micro_batch), ("watched", self.compute.watched)] {
             problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
         }
         problems.check(self.compute.threads != Some(0), "compute.threads", "expected at least 1, found 0");
+    }
+
+    /// What the family of patch circuits does not go with.
+    fn check_family(&self, problems: &mut Problems) {
+        let FamilyConfig::Gaussian(gaussian) = &self.patch.family else {
+            let message = "expected none or cdf53_integer for circuits over integers, found cdf53";
+            return problems.check(self.transform != Transform::Cdf53, "transform", message);
+        };
+        let (d, b) = (&self.distill, &self.baselines);
+        let mut trained = vec![("distill.hard", &d.hard), ("distill.soft", &d.soft), ("distill.joint", &d.joint)];
+        trained.extend(b.em_only.as_ref().map(|em| ("baselines.em_only", em)));
+        for (path, em) in trained {
+            let message = "expected kind decayed: Gaussians learn from decayed statistics only";
+            problems.check(em.rule == Rule::Decayed, format!("{path}.rule"), message);
+        }
+        problems.check(
+            gaussian.start == GaussianStart::Clusters || d.hard.epochs == 0,
+            "distill.hard.epochs",
+            format!("expected 0 where patch.family.start is splitting, found {}", d.hard.epochs),
+        );
     }
 
     /// A step's batch is made of whole micro-batches.

@@ -13,8 +13,10 @@ use super::models::{self, MODEL};
 use super::protocol::Protocol;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Format, PictureOptions, Split};
-use crate::evaluate::Score;
-use crate::mixture::score::{CodeLengths, code_lengths};
+use crate::evaluate::{Score, bits_per_dimension};
+use crate::mixture::Reading;
+use crate::mixture::observed::Observed;
+use crate::mixture::score::{CodeLengths, Measure, code_lengths};
 use crate::run::{RunFolder, progress};
 use crate::{device, refusal, require};
 
@@ -29,6 +31,12 @@ pub struct Request {
     pub split: Split,
     /// The protocol that the user expects.
     pub protocol: Option<Protocol>,
+    /// Which number stands for log P(x); the one that the model learned from where none is named.
+    pub reading: Option<Reading>,
+    /// Draws of the noise for the density reading.
+    pub draws: usize,
+    /// The part of every picture that is looked at.
+    pub observed: Observed,
     /// Where the root of the data sets is, if not where the run found it.
     pub root: Option<PathBuf>,
 }
@@ -45,6 +53,8 @@ pub struct Report {
     pub split: String,
     /// The score.
     pub score: Score,
+    /// Reading and noise.
+    pub measure: Measure,
     /// Code lengths by picture.
     pub lengths: CodeLengths,
     color: String,
@@ -78,13 +88,15 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let model = models::load(&folder, &config, &stage, device)?;
     check_shape(model.view.shape(), pictures.shape())?;
     let bar = progress::bar(&stage, pictures.len() as u64);
-    let batch = models::micro_batch(&config, &stage);
-    let lengths = code_lengths(&model, &pictures, pictures.len(), batch, |n| bar.set_position(n as u64))?;
+    let plain = Measure::plain(&model, config.seed, models::micro_batch(&config, &stage));
+    let reading = request.reading.unwrap_or(plain.reading);
+    let measure = Measure { reading, draws: request.draws, observed: request.observed, ..plain };
+    let lengths = code_lengths(&model, &pictures, pictures.len(), &measure, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
-    let score = lengths.score(model.view.dimensions());
+    let score = lengths.score(request.observed.dimensions(&model));
     let (protocol, color) = (config.protocol, config.color.name().to_owned());
     let elapsed = started.elapsed().as_secs_f64();
-    Ok(Report { run: run.to_owned(), stage, protocol, split, score, lengths, color, device, elapsed })
+    Ok(Report { run: run.to_owned(), stage, protocol, split, score, measure, lengths, color, device, elapsed })
 }
 
 /// Evaluate several runs, which must be of one protocol.
@@ -157,6 +169,10 @@ impl Report {
             "nats_mean": self.score.nats_mean,
             "nats_latent": mean(&self.lengths.latent),
             "nats_conditional": mean(&self.lengths.conditional),
+            "reading": self.measure.reading.name(),
+            "draws": self.measure.draws,
+            "importance_bits_per_dimension": bits_per_dimension(mean(&self.lengths.importance), self.score.num_dimensions),
+            "observed": self.measure.observed,
             "num_images": self.score.num_images,
             "num_dimensions": self.score.num_dimensions,
             "protocol": self.protocol.name(),
@@ -172,9 +188,10 @@ impl Report {
     pub fn line(&self) -> String {
         let s = &self.score;
         format!(
-            "{} ({}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
+            "{} ({}, {}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
             self.run.display(),
             self.stage,
+            self.measure.reading.name(),
             s.bits_per_dimension,
             s.standard_error,
             s.num_images,

@@ -34,7 +34,17 @@ pub fn save(stage: &Stage, model: &Mixture) -> Result<()> {
 /// # Errors
 /// When colour or patch do not fit the pictures.
 pub fn view(config: &Config, shape: PictureShape) -> Result<View> {
-    View::new(shape, config.color, config.protocol.region(), config.patch.size)
+    stage_view(config, "", shape)
+}
+
+/// How the circuit of a stage sees pictures: that of the whole-picture baseline sees pixels.
+///
+/// # Errors
+/// As [`view`].
+pub fn stage_view(config: &Config, stage: &str, shape: PictureShape) -> Result<View> {
+    let size = patch_config(config, stage, shape)?.size;
+    let view = View::new(shape, config.color, config.protocol.region(), size)?;
+    if stage == "pixel_hclt" { Ok(view) } else { view.transformed(config.transform) }
 }
 
 /// The configuration of the patches that a stage's model has: those of the whole-picture baseline differ.
@@ -66,7 +76,7 @@ pub fn load(run: &RunFolder, config: &Config, stage: &str, device: Device) -> Re
     let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).with_context(|| path.display().to_string())?;
     let tensors = saved.tensors;
     let patch_config = patch_config(config, stage, shape)?;
-    let view = View::new(shape, config.color, config.protocol.region(), patch_config.size)?;
+    let view = stage_view(config, stage, shape)?;
     let patches =
         patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
     let clusters = patches.clusters();

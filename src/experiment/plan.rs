@@ -83,7 +83,7 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
     }
     let patch = models::patch_config(config, stage, view.shape())?;
     let (clusters, view) = match stage {
-        "pixel_hclt" => (1, View::new(view.shape(), view.color, config.protocol.region(), patch.size)?),
+        "pixel_hclt" => (1, models::stage_view(config, stage, view.shape())?),
         _ => (config.latents.clusters, *view),
     };
     let (patches, memory) = patch_numbers(&patch, &view, clusters, models::micro_batch(config, stage));
@@ -96,7 +96,16 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
 
 /// Free numbers of the patch circuits, and bytes of the messages of a micro-batch.
 fn patch_numbers(patch: &PatchConfig, view: &View, clusters: usize, micro_batch: usize) -> (usize, f64) {
-    let FamilyConfig::Hclt(hclt) = &patch.family;
+    let d = view.variables();
+    let hclt = match &patch.family {
+        FamilyConfig::Hclt(hclt) => hclt,
+        FamilyConfig::Gaussian(gaussian) => {
+            let each = d + d * (d + 1) / 2 + gaussian.scales - 1;
+            let examples = (micro_batch * view.patches()) as f64;
+            // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
+            return (clusters * each, examples * (8 * d + 12 * clusters) as f64 + (clusters * d * d) as f64 * 18.0);
+        }
+    };
     let h = hclt.states;
     let inputs: usize = view.ranges().iter().map(|(low, high)| (high - low) as usize * h).sum();
     let edges = (view.variables() - 1) * h * (h - 1) + (h - 1);

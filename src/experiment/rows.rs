@@ -8,7 +8,8 @@ use super::models::{self, MODEL};
 use super::stages::Runner;
 use super::teaching;
 use crate::evaluate::{Score, bits_per_dimension};
-use crate::mixture::score::code_lengths;
+use crate::mixture::score::{Measure, code_lengths};
+use crate::mixture::{Mixture, Reading};
 use crate::run::{atomic_write, progress};
 
 /// File of the rows in a run folder.
@@ -23,6 +24,8 @@ pub struct Row {
     pub label: String,
     /// Protocol of the numbers.
     pub protocol: String,
+    /// What stands for log P(x): exact, density (a bound) or ordered; a teacher's is a bound of its own.
+    pub reading: String,
     /// Its score.
     #[serde(flatten)]
     pub score: Score,
@@ -66,23 +69,30 @@ pub fn label(stage: &str) -> &str {
 pub fn evaluate(runner: &Runner) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for stage in Runner::wanted(runner.config) {
-        let row = match stage {
-            "teacher" => teaching::bound_row(runner)?,
-            _ if runner.run.stage(stage).path(MODEL).exists() => Some(circuit_row(runner, stage)?),
-            _ => None,
-        };
-        rows.extend(row);
-        atomic_write(&runner.run.path(RESULTS), serde_json::to_vec_pretty(&rows)?)?;
+        if stage == "teacher" {
+            rows.extend(teaching::bound_row(runner)?);
+        } else if runner.run.stage(stage).path(MODEL).exists() {
+            let model = models::load(runner.run, runner.config, stage, runner.device)?;
+            for reading in model.readings() {
+                rows.push(circuit_row(runner, stage, &model, reading)?);
+                write(runner, &rows)?;
+            }
+        }
+        write(runner, &rows)?;
     }
     Ok(rows)
 }
 
-fn circuit_row(runner: &Runner, stage: &str) -> Result<Row> {
+fn write(runner: &Runner, rows: &[Row]) -> Result<()> {
+    atomic_write(&runner.run.path(RESULTS), serde_json::to_vec_pretty(rows)?)
+}
+
+fn circuit_row(runner: &Runner, stage: &str, model: &Mixture, reading: Reading) -> Result<Row> {
     let test = &runner.data.test;
-    let model = models::load(runner.run, runner.config, stage, runner.device)?;
-    let bar = progress::bar(&format!("test: {stage}"), test.len() as u64);
+    let bar = progress::bar(&format!("test: {stage} ({})", reading.name()), test.len() as u64);
     let batch = models::micro_batch(runner.config, stage);
-    let lengths = code_lengths(&model, test, test.len(), batch, |n| bar.set_position(n as u64))?;
+    let measure = Measure { reading, ..Measure::plain(model, runner.config.seed, batch) };
+    let lengths = code_lengths(model, test, test.len(), &measure, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
     let dimensions = model.view.dimensions();
     let mean = |nats: &[f64]| bits_per_dimension(nats.iter().sum::<f64>() / nats.len() as f64, dimensions);
@@ -90,6 +100,7 @@ fn circuit_row(runner: &Runner, stage: &str) -> Result<Row> {
         stage: stage.to_owned(),
         label: label(stage).to_owned(),
         protocol: runner.config.protocol.name().to_owned(),
+        reading: reading.name().to_owned(),
         score: lengths.score(dimensions),
         latent_bpd: mean(&lengths.latent),
         conditional_bpd: mean(&lengths.conditional),
@@ -111,13 +122,14 @@ pub fn seconds(runner: &Runner, stage: &str) -> Result<f64> {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![format!(
-        "{:<42} {:>8} {:>7} {:>8} {:>8} {:>8} {:>11} {:>8}",
-        "test split", "bpd", "+-", "prior", "residual", "refund", "parameters", "seconds"
+        "{:<42} {:<8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>11} {:>8}",
+        "test split", "reading", "bpd", "+-", "prior", "residual", "refund", "parameters", "seconds"
     )];
     for row in rows {
         lines.push(format!(
-            "{:<42} {:>8.4} {:>7.4} {:>8.4} {:>8.4} {:>8.4} {:>11} {:>8.1}",
+            "{:<42} {:<8} {:>8.4} {:>7.4} {:>8.4} {:>8.4} {:>8.4} {:>11} {:>8.1}",
             row.label,
+            row.reading,
             row.score.bits_per_dimension,
             row.score.standard_error,
             row.latent_bpd,

@@ -17,13 +17,12 @@ use super::teaching;
 use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::Session;
-use crate::distill::config::Start;
 use crate::distill::lvd;
 use crate::distill::training::{Clusters, train, watch};
 use crate::em::EmConfig;
 use crate::mixture::Mixture;
 use crate::mixture::train::Parts;
-use crate::patch::config::PatchConfig;
+use crate::patch::config::{PatchConfig, Start};
 use crate::run::RunFolder;
 use crate::run::metrics::Metrics;
 use crate::run::stage::{Stage, fingerprint};
@@ -161,7 +160,7 @@ impl<'a> Runner<'a> {
         let (config, device) = (self.config, self.device);
         let pixel = config.baselines.pixel_hclt.as_ref().context("the experiment has no baselines.pixel_hclt")?;
         let patch: PatchConfig = models::patch_config(config, "pixel_hclt", shape)?;
-        let view = View::new(shape, config.color, config.protocol.region(), patch.size)?;
+        let view = models::stage_view(config, "pixel_hclt", shape)?;
         let mut session = Session { micro_batch: pixel.micro_batch, ..self.session("pixel_hclt", stage) };
         let codes = Tensor::zeros([session.train.len() as i64, 1], (Kind::Int64, Device::Cpu));
         let mut model = lvd::start(&session, view, &patch, &codes, 1, pixel.start, device)?;
@@ -176,6 +175,7 @@ impl<'a> Runner<'a> {
             metrics: &mut self.metrics,
             train: &self.data.train,
             valid: &self.data.valid,
+            augment: self.config.distill.augment,
             seed: self.config.seed,
             micro_batch: self.config.compute.micro_batch,
             watched: self.config.compute.watched,
@@ -205,8 +205,8 @@ pub fn stage_fingerprint(config: &Config, data: &DataSet, name: &str) -> Result<
     let own = match name {
         "teacher" => json!(config.teacher),
         "latents" => json!(config.latents),
-        "hard" => json!([config.distill.hard, config.patch, config.color, config.protocol]),
-        "soft" => json!(config.distill.soft),
+        "hard" => json!([config.distill.hard, config.patch, config.color, config.transform, config.protocol]),
+        "soft" => json!([config.distill.soft, config.distill.augment]),
         "tree" => json!(config.distill.tree),
         "joint" => json!(config.distill.joint),
         "em_only" => json!(config.baselines.em_only),

@@ -206,6 +206,7 @@ pub fn bound_row(runner: &Runner) -> Result<Option<Row>> {
         stage: "teacher".to_owned(),
         label: rows::label("teacher").to_owned(),
         protocol: runner.config.protocol.name().to_owned(),
+        reading: "bound".to_owned(),
         score: Score::of(&total, dimensions),
         latent_bpd: per_dimension(codes),
         conditional_bpd: per_dimension(decoder),

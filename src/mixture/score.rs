@@ -1,21 +1,48 @@
 //! Code lengths of many pictures, streamed.
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::Mixture;
+use super::observed::Observed;
+use super::{Decomposition, Mixture, Reading};
 use crate::data::pictures::Pictures;
+use crate::device::rng;
 use crate::evaluate::Score;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Which number stands for log P(x).
+    pub reading: Reading,
+    /// Draws of the noise for the density reading.
+    pub draws: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// The part of every picture that is looked at.
+    pub observed: Observed,
+    /// Pictures in one go.
+    pub batch: usize,
+}
+
+impl Measure {
+    /// One draw, whole pictures, by the reading that a model learns from.
+    #[must_use]
+    pub fn plain(model: &Mixture, seed: u64, batch: usize) -> Self {
+        Self { reading: model.readings()[0], draws: 1, seed, observed: Observed::All, batch }
+    }
+}
 
 /// Code lengths in nats, one number a picture.
 #[derive(Debug, Default)]
 pub struct CodeLengths {
-    /// -log p(x).
+    /// -log p(x); for the density reading the mean over draws of the noise.
     pub total: Vec<f64>,
     /// -log p(z(x)) of the most probable clusters z(x).
     pub latent: Vec<f64>,
     /// -log p(x | z(x)).
     pub conditional: Vec<f64>,
+    /// -log of the mean over draws of p(x + u): the tighter, importance-weighted bound.
+    pub importance: Vec<f64>,
 }
 
 impl CodeLengths {
@@ -26,28 +53,39 @@ impl CodeLengths {
     }
 }
 
-/// Code lengths of the first `count` pictures, `batch` at a time; `tick` is called with the number of pictures done.
+/// Code lengths of the first `count` pictures; `tick` is called with the number of pictures done.
 ///
 /// # Errors
-/// When pictures cannot be read or do not fit the model.
+/// When pictures cannot be read or do not fit the model; a refusal where it has no such reading or marginal.
 pub fn code_lengths(
     model: &Mixture,
     pictures: &Pictures,
     count: usize,
-    batch: usize,
+    measure: &Measure,
     mut tick: impl FnMut(usize),
 ) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
-    let count = count.min(pictures.len());
-    for start in (0..count).step_by(batch) {
-        let indices: Vec<usize> = (start..(start + batch).min(count)).collect();
-        let parts = model.decompose(&model.patches_of(&pictures.batch(&indices)?))?;
-        let numbers = |tensor: &Tensor| Vec::<f64>::try_from(tensor);
-        all.total.extend(numbers(&parts.total)?);
-        all.latent.extend(numbers(&parts.latent)?);
-        all.conditional.extend(numbers(&parts.conditional)?);
-        tick(start + indices.len());
-    }
+    let draws = if measure.reading == Reading::Density { measure.draws } else { 1 };
+    each_batch(pictures, count, measure.batch, |start, pixels| {
+        let mut rng = rng(measure.seed, "noise of an evaluation", start as u64);
+        let decomposed = (0..draws).map(|_| {
+            let patches = model.evidence(&pixels, measure.reading, &mut rng)?;
+            model.decompose(&measure.observed.hide(model, patches)?)
+        });
+        let decomposed = decomposed.collect::<Result<Vec<_>>>()?;
+        let stacked = |part: fn(&Decomposition) -> &Tensor| {
+            Tensor::stack(&decomposed.iter().map(|d| part(d).shallow_clone()).collect::<Vec<_>>(), 0)
+        };
+        let mean = |t: Tensor| Vec::<f64>::try_from(t.mean_dim([0i64].as_slice(), false, Kind::Double));
+        let total = stacked(|d| &d.total);
+        let importance: Tensor = (draws as f64).ln() - (-&total).logsumexp(0, false);
+        all.importance.extend(Vec::<f64>::try_from(importance)?);
+        all.total.extend(mean(total)?);
+        all.latent.extend(mean(stacked(|d| &d.latent))?);
+        all.conditional.extend(mean(stacked(|d| &d.conditional))?);
+        tick(all.total.len());
+        Ok(())
+    })?;
     Ok(all)
 }
 
@@ -58,18 +96,33 @@ pub fn code_lengths(
 pub fn codes(
     model: &Mixture,
     pictures: &Pictures,
-    count: usize,
-    batch: usize,
+    measure: &Measure,
     mut tick: impl FnMut(usize),
 ) -> Result<Tensor> {
     let mut all = Vec::new();
+    each_batch(pictures, pictures.len(), measure.batch, |start, pixels| {
+        let mut rng = rng(measure.seed, "noise of codes", start as u64);
+        let patches = model.evidence(&pixels, measure.reading, &mut rng)?;
+        let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
+        all.push(posterior.argmax(-1, false).to_device(Device::Cpu));
+        tick(start + pixels.size()[0] as usize);
+        Ok(())
+    })?;
+    Ok(Tensor::cat(&all, 0))
+}
+
+/// The first `count` pictures, `batch` at a time, with the number of the first.
+fn each_batch(
+    pictures: &Pictures,
+    count: usize,
+    batch: usize,
+    mut visit: impl FnMut(usize, Tensor) -> Result<()>,
+) -> Result<()> {
+    let _guard = tch::no_grad_guard();
     let count = count.min(pictures.len());
     for start in (0..count).step_by(batch) {
         let indices: Vec<usize> = (start..(start + batch).min(count)).collect();
-        let patches = model.patches_of(&pictures.batch(&indices)?);
-        let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
-        all.push(posterior.argmax(-1, false).to_device(tch::Device::Cpu));
-        tick(start + indices.len());
+        visit(start, pictures.batch(&indices)?)?;
     }
-    Ok(Tensor::cat(&all, 0))
+    Ok(())
 }

@@ -74,8 +74,7 @@ impl<'a> Training<'a> {
         Ok(total)
     }
 
-    /// Statistics of patches `[B, L, D]` whose clusters `[B, L]` are given; returns log p(x, z) `[B]` with clusters
-    /// drawn independently.
+    /// Statistics of patches `[B, L, D]` whose clusters `[B, L]` are given.
     ///
     /// # Errors
     /// When the patches do not fit.

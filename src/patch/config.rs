@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Input;
 use crate::em::InputFamily;
 use crate::refusal::Problems;
 use crate::structure::config::TreeConfig;
@@ -23,6 +24,28 @@ pub struct PatchConfig {
 pub enum FamilyConfig {
     /// A hidden Chow-Liu tree for each cluster.
     Hclt(HcltConfig),
+    /// A Gaussian scale mixture for each cluster.
+    Gaussian(GaussianConfig),
+}
+
+impl FamilyConfig {
+    /// What the family learns from.
+    #[must_use]
+    pub fn input(&self) -> Input {
+        match self {
+            Self::Hclt(_) => Input::Integers,
+            Self::Gaussian(_) => Input::Dequantised,
+        }
+    }
+
+    /// Patches of every cluster that the first parameters are made from, at most.
+    #[must_use]
+    pub fn start_examples(&self) -> usize {
+        match self {
+            Self::Hclt(hclt) => hclt.start_examples,
+            Self::Gaussian(gaussian) => gaussian.start_examples,
+        }
+    }
 }
 
 /// Hidden Chow-Liu trees.
@@ -56,12 +79,109 @@ impl Default for HcltConfig {
     }
 }
 
+/// Gaussian scale mixtures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GaussianConfig {
+    /// Contrast scales, S; 1 for plain Gaussians.
+    pub scales: usize,
+    /// The scales go from exp(-span) to exp(span).
+    pub span: f64,
+    /// Patches that the prior on every shape counts for (lambda).
+    pub prior_strength: f64,
+    /// The prior's shape is this share of the covariance of all patches, and 1/12 on the diagonal (tau).
+    pub prior_scale: f64,
+    /// Least eigenvalue of a shape; 1/12 is the variance of the noise that makes integers continuous.
+    pub floor: f64,
+    /// Where first parameters come from.
+    pub start: GaussianStart,
+    /// Patches of each cluster that they are made from, at most.
+    pub start_examples: usize,
+    /// Pairs of patch and cluster with a posterior below this are left out of the statistics, never of likelihoods.
+    pub truncate_posterior: f64,
+    /// The ordered reading leaves out clusters and scales whose density is so many nats below the best one's: what is
+    /// counted is then a bound, never less than the exact number of bits.
+    pub ordered_window: f64,
+    /// Compute in float64 instead of float32.
+    pub double: bool,
+}
+
+/// Where first parameters of Gaussians come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GaussianStart {
+    /// Moments of every cluster's patches.
+    #[default]
+    Clusters,
+    /// One Gaussian, split along its longest axis again and again, with rounds of EM in between; goes with no epochs of
+    /// hard EM.
+    Splitting,
+}
+
+impl Default for GaussianConfig {
+    fn default() -> Self {
+        Self {
+            scales: 9,
+            span: 1.0,
+            prior_strength: 50.0,
+            prior_scale: 0.05,
+            floor: 1.0 / 12.0,
+            start: GaussianStart::Clusters,
+            start_examples: 2_000,
+            truncate_posterior: 1e-3,
+            ordered_window: 14.0,
+            double: false,
+        }
+    }
+}
+
+/// Where the first tables of a circuit come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Counts with quantile bins of the values as hidden states.
+    #[default]
+    Quantile,
+    /// Random tables.
+    Random,
+}
+
 impl PatchConfig {
     /// Note what is wrong with the values.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         problems.check(self.size > 0, format!("{path}.size"), "expected at least 1, found 0");
-        let FamilyConfig::Hclt(hclt) = &self.family;
-        hclt.check(&format!("{path}.family"), problems);
+        let path = format!("{path}.family");
+        match &self.family {
+            FamilyConfig::Hclt(hclt) => hclt.check(&path, problems),
+            FamilyConfig::Gaussian(gaussian) => gaussian.check(&path, problems),
+        }
+    }
+}
+
+impl GaussianConfig {
+    /// Note what is wrong with the values.
+    pub fn check(&self, path: &str, problems: &mut Problems) {
+        let mut least = |name: &str, value: f64, least: f64| {
+            let message = format!("expected a number of at least {least}, found {value}");
+            problems.check(value >= least && (value.is_finite() || name == "ordered_window"), format!("{path}.{name}"), message);
+        };
+        least("scales", self.scales as f64, 1.0);
+        least("start_examples", self.start_examples as f64, 2.0);
+        least("span", self.span, 0.0);
+        least("prior_strength", self.prior_strength, 0.0);
+        least("prior_scale", self.prior_scale, 0.0);
+        least("floor", self.floor, 0.0);
+        least("ordered_window", self.ordered_window, 0.0);
+        problems.check(
+            self.prior_strength > 0.0 || self.floor > 0.0,
+            format!("{path}.prior_strength"),
+            "expected more than 0 where floor is 0: the covariance of a cluster may be singular",
+        );
+        problems.check(
+            (0.0..0.5).contains(&self.truncate_posterior),
+            format!("{path}.truncate_posterior"),
+            format!("expected at least 0 and below 0.5, found {}", self.truncate_posterior),
+        );
     }
 }
 

@@ -15,13 +15,15 @@ use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::tree_tables::TreeTables;
-use crate::device;
+use crate::device::{self, Read};
 use crate::em::{self, EmConfig, Learner};
 use crate::structure::chow_liu::Parents;
 use crate::structure::hclt;
 
 /// Examples that a forest of one tree looks at in one go; larger forests take proportionally fewer.
 const EXAMPLES: i64 = 1024;
+/// Examples that are worth a thread.
+const LEAST: i64 = 16;
 
 /// One HCLT per cluster.
 pub struct HcltPatches {
@@ -41,7 +43,8 @@ struct Forest {
     clusters: Range<usize>,
     circuit: Circuit,
     learner: Option<Learner>,
-    statistics: Option<Statistics>,
+    /// One for each part of the examples.
+    statistics: Vec<Statistics>,
 }
 
 impl HcltPatches {
@@ -101,7 +104,7 @@ impl HcltPatches {
         let categories: Vec<usize> = self.ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
         let graph = hclt::forest(&self.trees[clusters.clone()], self.config.states, &categories)?;
         let circuit = Circuit::uniform(graph, Kind::Float, self.lows.device());
-        Ok(Forest { clusters, circuit, learner: None, statistics: None })
+        Ok(Forest { clusters, circuit, learner: None, statistics: Vec::new() })
     }
 
     /// Replace the tables of one cluster.
@@ -159,6 +162,13 @@ impl HcltPatches {
         Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals)
     }
 
+    /// Examples `[N, ..]` in as many parts as there are threads without a forest of their own.
+    fn parts(&self, examples: &Tensor) -> Vec<Tensor> {
+        let parts = if self.forests.len() == 1 { device::parts(self.device()) } else { 1 };
+        let parts = parts.min((examples.size()[0] / LEAST).max(1) as usize);
+        examples.chunk(parts as i64, 0)
+    }
+
     fn trees_tensor(&self) -> Tensor {
         let flat: Vec<i64> = self.trees.iter().flatten().map(|p| p.map_or(-1, |p| p as i64)).collect();
         Tensor::from_slice(&flat).view([self.trees.len() as i64, self.ranges.len() as i64])
@@ -188,9 +198,14 @@ impl PatchModel for HcltPatches {
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
         let values = self.values(patches)?;
-        let work: Vec<_> = self.forests.iter().map(|forest| (forest, values.shallow_clone())).collect();
-        let parts = device::spread(self.device(), work, |(forest, values)| lock(forest).log_likelihood(&values));
-        Ok(Tensor::cat(&parts.into_iter().collect::<Result<Vec<_>>>()?, 1))
+        let forests: Vec<_> = self.forests.iter().map(lock).collect();
+        let by_part = self.parts(&values).into_iter().flat_map(|v| forests.iter().map(move |f| (Read(&**f), v.shallow_clone())));
+        let done = device::spread(self.device(), by_part.collect(), |(forest, values): (Read<Forest>, Tensor)| {
+            forest.0.log_likelihood(&values)
+        });
+        let done = done.into_iter().collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Tensor> = done.chunks(forests.len()).map(|part| Tensor::cat(part, 1)).collect();
+        Ok(Tensor::cat(&rows, 0))
     }
 
     fn start(&mut self, config: &EmConfig, examples: f64) {
@@ -198,7 +213,7 @@ impl PatchModel for HcltPatches {
         for forest in &self.forests {
             let mut forest = lock(forest);
             forest.learner = Some(self.new_learner(&forest, config, examples));
-            forest.statistics = None;
+            forest.statistics.clear();
         }
     }
 
@@ -207,11 +222,24 @@ impl PatchModel for HcltPatches {
         let weights = weights.to_kind(Kind::Float);
         self.batch += weights.sum(Kind::Double).double_value(&[]);
         let threshold = self.config.truncate_posterior;
-        let work: Vec<_> = self.forests.iter().map(|f| (f, values.shallow_clone(), weights.shallow_clone())).collect();
-        let add = |(forest, values, weights): (&Mutex<Forest>, Tensor, Tensor)| {
-            lock(forest).accumulate(&values, &weights, threshold)
+        let mut forests: Vec<_> = self.forests.iter().map(lock).collect();
+        let mut kept: Vec<_> = forests.iter_mut().map(|forest| std::mem::take(&mut forest.statistics)).collect();
+        let mut work = Vec::new();
+        for (part, (values, weights)) in self.parts(&values).into_iter().zip(self.parts(&weights)).enumerate() {
+            for (forest, kept) in forests.iter().zip(&mut kept) {
+                let statistics = if part < kept.len() { kept.remove(0) } else { Statistics::new(&forest.circuit) };
+                work.push((Read(&**forest), values.shallow_clone(), weights.shallow_clone(), statistics));
+            }
+        }
+        let add = |(forest, values, weights, mut statistics): (Read<Forest>, Tensor, Tensor, Statistics)| {
+            forest.0.accumulate(&values, &weights, threshold, &mut statistics).map(|()| statistics)
         };
-        device::spread(self.device(), work, add).into_iter().collect()
+        let done: Result<Vec<Statistics>> = device::spread(self.device(), work, add).into_iter().collect();
+        let count = forests.len();
+        for (i, statistics) in done?.into_iter().enumerate() {
+            forests[i % count].statistics.push(statistics);
+        }
+        Ok(())
     }
 
     fn step(&mut self, eta: f64) {
@@ -313,9 +341,14 @@ impl Forest {
 
     /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;
     /// shorter lists are padded with weight 0.
-    fn accumulate(&mut self, values: &Tensor, weights: &Tensor, threshold: f64) -> Result<()> {
+    fn accumulate(
+        &self,
+        values: &Tensor,
+        weights: &Tensor,
+        threshold: f64,
+        statistics: &mut Statistics,
+    ) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let statistics = self.statistics.get_or_insert_with(|| Statistics::new(&self.circuit));
         let kept = |k: usize| weights.select(1, k as i64).ge(threshold).nonzero().squeeze_dim(1);
         let rows: Vec<Tensor> = self.clusters.clone().map(kept).collect();
         let longest = rows.iter().map(|r| r.size()[0]).max().unwrap_or(0);
@@ -339,7 +372,8 @@ impl Forest {
 
     /// M-step from a batch of `batch` patches over all clusters.
     fn step(&mut self, batch: f64, eta: f64) {
-        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, self.statistics.take()) {
+        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(Statistics::plus);
+        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, sum) {
             statistics.weight = batch;
             learner.step(&mut self.circuit, statistics, eta);
         }

@@ -1,0 +1,326 @@
+//! Gaussian patch circuits: the input unit of a cluster is one Gaussian scale mixture over the whole patch.
+//!
+//! Two readings of the same parameters (method.md, Gaussian patch circuits):
+//!
+//! ```text
+//! density   p(x + u | k), u uniform in [0, 1)^D:    log P(x) >= E_u log p(x + u)
+//! ordered   a probability mass function on the integers of a patch, variable by variable   (see `ordered`)
+//! ```
+//!
+//! What is read follows from the patches: floats are points of the density, integers are read in order.
+
+pub mod component;
+pub mod marginal;
+pub mod ordered;
+pub mod start;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use anyhow::{Context, Result};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::config::GaussianConfig;
+use super::{Input, MISSING, Marginals, PatchModel};
+use crate::em::EmConfig;
+use crate::{device, require};
+use component::{Common, Component, Moments};
+use marginal::Marginal;
+use ordered::Integers;
+
+/// Names of the parameters in a checkpoint.
+const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
+/// Names of the decayed statistics in a checkpoint, in the order of [`Moments::parts`].
+const MEMORY: [&str; 4] = ["memory.scales", "memory.weight", "memory.first", "memory.second"];
+
+/// One Gaussian scale mixture per cluster.
+pub struct GaussianPatches {
+    config: GaussianConfig,
+    ranges: Vec<(i64, i64)>,
+    common: Common,
+    /// Covariance of all patches `[D, D]`, float64.
+    covariance: Tensor,
+    /// What all patches are taken about `[D]`, float64.
+    centre: Tensor,
+    /// Behind locks so that the CPU's threads can share them out.
+    components: Vec<Mutex<Component>>,
+    marginal: Marginal,
+    pseudocount: f64,
+    /// Patches in the data set, and accumulated since the last step.
+    examples: f64,
+    batch: f64,
+}
+
+impl GaussianPatches {
+    /// A model without components whose prior follows the moments of all patches: `centre` `[D]`, `covariance` `[D, D]`.
+    fn empty(config: &GaussianConfig, ranges: &[(i64, i64)], centre: &Tensor, covariance: &Tensor) -> Self {
+        let device = centre.device();
+        let steps = config.scales.max(2) as f64 - 1.0;
+        let log_scale = |s: usize| if config.scales == 1 { 0.0 } else { config.span * (2.0 * s as f64 / steps - 1.0) };
+        let scales: Vec<f64> = (0..config.scales).map(|s| log_scale(s).exp()).collect();
+        let eye = Tensor::eye(ranges.len() as i64, (Kind::Double, device));
+        let common = Common {
+            scales: Tensor::from_slice(&scales).to_device(device),
+            prior_shape: covariance.to_kind(Kind::Double) * config.prior_scale + eye / 12.0,
+            prior_strength: config.prior_strength,
+            floor: config.floor,
+            kind: if config.double { Kind::Double } else { Kind::Float },
+        };
+        Self {
+            config: config.clone(),
+            ranges: ranges.to_vec(),
+            common,
+            covariance: covariance.to_kind(Kind::Double),
+            centre: centre.to_kind(Kind::Double),
+            components: Vec::new(),
+            marginal: Marginal::default(),
+            pseudocount: 1.0,
+            examples: 1.0,
+            batch: 0.0,
+        }
+    }
+
+    /// From [`PatchModel::tensors`].
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    pub fn from_tensors(
+        config: &GaussianConfig,
+        ranges: &[(i64, i64)],
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let mut model = Self::empty(config, ranges, named(tensors, "centre")?, named(tensors, "covariance")?);
+        model.restore(tensors)?;
+        Ok(model)
+    }
+
+    /// What all components share.
+    #[must_use]
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Patches about the centre, in the kind that passes compute in.
+    fn centred(&self, patches: &Tensor) -> Result<Tensor> {
+        let (_, variables) = patches.size2()?;
+        let expected = self.ranges.len() as i64;
+        require!(
+            variables == expected,
+            "the patches have {variables} numbers each, the Gaussians expect {expected}"
+        );
+        let centred = patches.to_device(self.device()).to_kind(Kind::Double) - &self.centre;
+        Ok(centred.to_kind(self.common.kind))
+    }
+
+    /// ln p(x | k) of the density `[N, K]`.
+    fn log_density(&self, x: &Tensor) -> Tensor {
+        let work: Vec<_> = self.components.iter().map(|c| (c, x.shallow_clone())).collect();
+        let parts = device::spread(self.device(), work, |(c, x)| lock(c).log_likelihood(&x));
+        Tensor::stack(&parts, 1)
+    }
+
+    /// ln P(x | k) of the ordered reading `[N, K]`; minus infinity where the density of a cluster is more than the
+    /// window below that of the best one.
+    fn log_mass(&self, patches: &Tensor) -> Result<Tensor> {
+        let values = patches.to_device(self.device()).to_kind(Kind::Int64);
+        let [low, high] = [|r: &(i64, i64)| r.0, |r: &(i64, i64)| r.1]
+            .map(|end| Tensor::from_slice(&self.ranges.iter().map(end).collect::<Vec<_>>()).to_device(self.device()));
+        let outside = values.lt_tensor(&low).logical_or(&values.gt_tensor(&high)).any();
+        require!(outside.int64_value(&[]) == 0, "the patches hold a value outside the range of its variable");
+        let integers = Integers {
+            middle: self.centred(&(values.to_kind(Kind::Double) + 0.5))?,
+            lowest: values.eq_tensor(&low),
+            highest: values.eq_tensor(&high),
+        };
+        let density = self.log_density(&integers.middle);
+        let window = self.config.ordered_window;
+        let kept = density.ge_tensor(&(density.amax([1i64].as_slice(), true) - window));
+        let work = self.components.iter().enumerate().map(|(k, c)| (c, kept.select(1, k as i64), integers.share()));
+        let parts = device::spread(self.device(), work.collect(), |(c, kept, integers): (&Mutex<Component>, Tensor, Integers)| {
+            let rows = kept.nonzero().squeeze_dim(1);
+            let mass = lock(c).log_mass(&integers.rows(&rows), window);
+            Tensor::full([kept.size()[0]], f64::NEG_INFINITY, (mass.kind(), mass.device())).index_copy(0, &rows, &mass)
+        });
+        Ok(Tensor::stack(&parts, 1))
+    }
+
+    fn stacked(&self, of: impl Fn(&Component) -> Tensor) -> Tensor {
+        Tensor::stack(&self.components.iter().map(|c| of(&lock(c))).collect::<Vec<_>>(), 0)
+    }
+}
+
+fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
+    tensors.get(&format!("patch.{name}")).with_context(|| format!("tensor patch.{name} is missing from the checkpoint"))
+}
+
+fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {
+    component.lock().expect("a thread that held this component has panicked")
+}
+
+fn is_float(patches: &Tensor) -> bool {
+    matches!(patches.kind(), Kind::Float | Kind::Double)
+}
+
+impl PatchModel for GaussianPatches {
+    fn clusters(&self) -> usize {
+        self.components.len()
+    }
+
+    fn device(&self) -> Device {
+        self.centre.device()
+    }
+
+    fn input(&self) -> Input {
+        Input::Dequantised
+    }
+
+    fn parameter_count(&self) -> usize {
+        let d = self.ranges.len();
+        self.components.len() * (d + d * (d + 1) / 2 + self.config.scales - 1)
+    }
+
+    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        if !is_float(patches) {
+            let missing = patches.eq(MISSING).any().int64_value(&[]) != 0;
+            require!(
+                !missing,
+                "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
+            );
+            return self.log_mass(patches);
+        }
+        let x = self.centred(patches)?;
+        if x.isnan().any().int64_value(&[]) != 0 {
+            let components: Vec<_> = self.components.iter().map(lock).collect();
+            return Ok(self.marginal.log_likelihood(&x, &components));
+        }
+        Ok(self.log_density(&x))
+    }
+
+    fn start(&mut self, config: &EmConfig, examples: f64) {
+        (self.pseudocount, self.examples, self.batch) = (config.pseudocount, examples, 0.0);
+        for component in &mut self.components {
+            let component = component.get_mut().expect("no thread panics");
+            (component.batch, component.memory) = (None, None);
+        }
+    }
+
+    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let x = self.centred(patches)?;
+        self.batch += weights.sum(Kind::Double).double_value(&[]);
+        let threshold = self.config.truncate_posterior;
+        let work: Vec<_> = self
+            .components
+            .iter()
+            .enumerate()
+            .map(|(k, c)| (c, x.shallow_clone(), weights.select(1, k as i64)))
+            .collect();
+        device::spread(self.device(), work, |(c, x, weights)| {
+            let rows = weights.ge(threshold).nonzero().squeeze_dim(1);
+            if rows.numel() > 0 {
+                lock(c).accumulate(&x.index_select(0, &rows), &weights.index_select(0, &rows));
+            }
+        });
+        Ok(())
+    }
+
+    fn step(&mut self, eta: f64) {
+        let _guard = tch::no_grad_guard();
+        let batch = std::mem::take(&mut self.batch).max(f64::MIN_POSITIVE);
+        self.marginal.forget();
+        let (examples, pseudocount) = (self.examples, self.pseudocount);
+        device::spread(self.device(), self.components.iter().collect(), |c: &Mutex<Component>| {
+            lock(c).step(eta, batch, examples, pseudocount);
+        });
+    }
+
+    fn reseed(&mut self, from: usize, to: usize, _: &EmConfig, _: f64, _: &mut ChaCha8Rng) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.marginal.forget();
+        let other = start::split(&mut lock(&self.components[from]));
+        *lock(&self.components[to]) = other;
+        Ok(())
+    }
+
+    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        let _guard = tch::no_grad_guard();
+        self.marginal.forget();
+        let even = 1.0 / self.components.len() as f64;
+        let eye = Tensor::eye(self.ranges.len() as i64, (Kind::Double, self.device()));
+        let shape = &self.covariance + eye * self.config.floor;
+        let lower = shape.linalg_cholesky(false);
+        for component in &self.components {
+            let mean = lower.mv(&start::normal(self.ranges.len(), rng).to_device(self.device()));
+            *lock(component) = Component::from_covariance(&mean, &shape, 1e9, even, &self.common);
+        }
+    }
+
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        let component = lock(&self.components[cluster]);
+        let d = self.ranges.len();
+        let normal = start::normal(count * d, rng).view([count as i64, d as i64]).to_device(self.device());
+        let weights = Vec::<f64>::try_from(component.log_weights.exp()).expect("weights are a vector");
+        let scale = (0..count).map(|_| {
+            let mut left = rng.random::<f64>();
+            let s = weights.iter().position(|w| { left -= w; left < 0.0 }).unwrap_or(weights.len() - 1);
+            self.common.scales.double_value(&[s as i64])
+        });
+        let scale = Tensor::from_slice(&scale.collect::<Vec<_>>()).view([-1, 1]).to_device(self.device());
+        let x = normal.matmul(&component.shape.linalg_cholesky(false).tr()) * scale + &component.mean + &self.centre;
+        let values = x.floor().to_kind(Kind::Int64);
+        let bounds = self.ranges.iter().enumerate().map(|(v, (low, high))| values.select(1, v as i64).clamp(*low, *high));
+        Tensor::stack(&bounds.collect::<Vec<_>>(), 1)
+    }
+
+    fn marginals(&self) -> Marginals {
+        Marginals::Density
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let share = |c: &Component| Tensor::from(c.share).to_device(c.mean.device());
+        let own = [
+            self.stacked(|c| c.mean.shallow_clone()),
+            self.stacked(|c| c.shape.shallow_clone()),
+            self.stacked(|c| c.log_weights.shallow_clone()),
+            self.stacked(share),
+        ];
+        let all = [("centre", self.centre.shallow_clone()), ("covariance", self.covariance.shallow_clone())];
+        all.into_iter().chain(NAMES.into_iter().zip(own)).map(|(name, t)| (format!("patch.{name}"), t)).collect()
+    }
+
+    fn learning_state(&self) -> Vec<(String, Tensor)> {
+        if self.components.iter().any(|c| lock(c).memory.is_none()) {
+            return Vec::new();
+        }
+        let part = |i: usize| self.stacked(|c| c.memory.as_ref().expect("looked at above").parts()[i].shallow_clone());
+        MEMORY.into_iter().enumerate().map(|(i, name)| (format!("patch.{name}"), part(i))).collect()
+    }
+
+    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let d = self.ranges.len() as i64;
+        let [mean, shape, log_weights, share] = NAMES.map(|name| named(tensors, name));
+        let (mean, shape, log_weights, share) = (mean?, shape?, log_weights?, share?);
+        let clusters = mean.size()[0];
+        for (tensor, expected) in [(mean, vec![clusters, d]), (shape, vec![clusters, d, d])] {
+            require!(tensor.size() == expected, "a Gaussian's tensor has size {:?}, expected {expected:?}", tensor.size());
+        }
+        let memory = MEMORY.map(|name| named(tensors, name));
+        self.marginal.forget();
+        let numbers: Vec<i64> = (0..clusters).collect();
+        let one = |k: i64| {
+            let share = share.double_value(&[k]);
+            let mut new = Component::new(&mean.get(k), &shape.get(k), &log_weights.get(k), share, &self.common);
+            if let [Ok(scales), Ok(weight), Ok(first), Ok(second)] = &memory {
+                let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());
+                new.memory = Some(Moments { scales, weight, first, second });
+            }
+            Mutex::new(new)
+        };
+        self.components = numbers.into_iter().map(one).collect();
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Exact marginals and conditionals of Gaussian patches under any mask of pixels, with factors cached per mask.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Mutex;
+
+use tch::{Kind, Tensor};
+
+use super::component::{Component, Factor};
+
+/// Factors of the observed part of every component, by mask.
+#[derive(Debug, Default)]
+pub struct Marginal {
+    factors: Mutex<HashMap<Vec<bool>, Vec<Factor>>>,
+}
+
+/// Patches that have the same variables observed.
+struct Group {
+    mask: Vec<bool>,
+    /// Numbers of the patches.
+    rows: Tensor,
+    /// Numbers of the observed variables, and of the missing ones.
+    observed: Tensor,
+    missing: Tensor,
+}
+
+impl Marginal {
+    /// The parameters have changed.
+    pub fn forget(&mut self) {
+        self.factors.get_mut().expect("no thread panics").clear();
+    }
+
+    /// ln p(observed part of x | k) `[N, K]` for x `[N, D]` about the centre, NaN where missing; 0 where nothing is
+    /// observed.
+    pub fn log_likelihood(&self, x: &Tensor, components: &[impl Deref<Target = Component>]) -> Tensor {
+        let all = Tensor::zeros([x.size()[0], components.len() as i64], (x.kind(), x.device()));
+        for group in groups(x) {
+            if group.observed.numel() == 0 {
+                continue;
+            }
+            let seen = x.index_select(0, &group.rows).index_select(1, &group.observed);
+            let mut factors = self.factors.lock().expect("no thread panics");
+            let factors = factors.entry(group.mask.clone()).or_insert_with(|| {
+                components.iter().map(|component| group.factor(component)).collect()
+            });
+            let by_cluster = factors.iter().zip(components).map(|(factor, component)| {
+                let joint = factor.log_joint(
+                    &factor.squared_distance(&seen),
+                    &component.log_weights,
+                    &component.common.scales,
+                );
+                joint.logsumexp(0, false)
+            });
+            let _ = all.shallow_clone().index_copy_(0, &group.rows, &Tensor::stack(&by_cluster.collect::<Vec<_>>(), 1));
+        }
+        all
+    }
+}
+
+/// E[missing | observed, k] filled into x `[N, D]` about the centre: `[N, D]`, by the Schur complement
+/// `mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o)`; the scale does not matter to the mean.
+pub fn conditional_mean(x: &Tensor, component: &Component) -> Tensor {
+    let filled = x.to_kind(Kind::Double);
+    for group in groups(x) {
+        if group.missing.numel() == 0 {
+            continue;
+        }
+        let part = |vector: &Tensor, which: &Tensor| vector.index_select(0, which);
+        let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
+        let rows = filled.index_select(0, &group.rows);
+        let mut mean = part(&component.mean, &group.missing).unsqueeze(0).expand([rows.size()[0], -1], false);
+        if group.observed.numel() > 0 {
+            let deviation = rows.index_select(1, &group.observed) - part(&component.mean, &group.observed);
+            let seen = block(&group.observed, &group.observed);
+            let gain = Tensor::linalg_solve(&seen, &block(&group.observed, &group.missing), true);
+            mean = mean + deviation.matmul(&gain);
+        }
+        let rows = rows.index_copy(1, &group.missing, &mean.contiguous());
+        let _ = filled.shallow_clone().index_copy_(0, &group.rows, &rows);
+    }
+    filled
+}
+
+/// Covariance of the missing variables given the observed ones at scale 1: `Sigma_mm - Sigma_mo Sigma_oo^-1 Sigma_om`.
+pub fn conditional_shape(mask: &[bool], component: &Component) -> Tensor {
+    let group = Group::new(mask.to_vec(), Tensor::zeros([0], (Kind::Int64, component.mean.device())));
+    let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
+    let cross = block(&group.observed, &group.missing);
+    block(&group.missing, &group.missing)
+        - cross.tr().matmul(&Tensor::linalg_solve(&block(&group.observed, &group.observed), &cross, true))
+}
+
+impl Group {
+    fn new(mask: Vec<bool>, rows: Tensor) -> Self {
+        let numbers = |wanted: bool| {
+            let chosen: Vec<i64> =
+                mask.iter().enumerate().filter(|(_, seen)| **seen == wanted).map(|(i, _)| i as i64).collect();
+            Tensor::from_slice(&chosen).to_device(rows.device())
+        };
+        let (observed, missing) = (numbers(true), numbers(false));
+        Self { mask, rows, observed, missing }
+    }
+
+    fn factor(&self, component: &Component) -> Factor {
+        let shape = component.shape.index_select(0, &self.observed).index_select(1, &self.observed);
+        Factor::new(&component.mean.index_select(0, &self.observed), &shape, component.common.kind)
+    }
+}
+
+/// The patches by what of them is observed.
+fn groups(x: &Tensor) -> Vec<Group> {
+    let (n, d) = x.size2().expect("patches are [N, D]");
+    let seen: Vec<bool> = Vec::try_from(x.isnan().logical_not().contiguous().view(-1)).expect("flags");
+    let mut by_mask: HashMap<&[bool], Vec<i64>> = HashMap::new();
+    for i in 0..n {
+        by_mask.entry(&seen[(i * d) as usize..((i + 1) * d) as usize]).or_default().push(i);
+    }
+    let group = |(mask, rows): (&[bool], Vec<i64>)| Group::new(mask.to_vec(), Tensor::from_slice(&rows).to_device(x.device()));
+    by_mask.into_iter().map(group).collect()
+}
