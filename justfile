@@ -55,7 +55,7 @@ lint: setup
 fmt:
     cargo fmt
 
-# Measure speed with all threads, as ratios to this machine's matrix products; NAME: hclt.
+# Measure speed with all threads, as ratios to this machine's matrix products; NAME: hclt or gaussian.
 bench name="hclt" *args: setup
     #!/usr/bin/env bash
     set -euo pipefail

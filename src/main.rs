@@ -1,5 +1,6 @@
 //! Parse, set up logging, dispatch, print, choose the exit code. Everything else is in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,8 +20,11 @@ fn main() -> ExitCode {
     }
     match std::panic::catch_unwind(|| cli::execute(&cli)) {
         Ok(Ok(text)) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
+            // A reader that has seen enough, such as `head`, is no fault.
+            match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&error.into()),
+                _ => ExitCode::SUCCESS,
+            }
         }
         Ok(Err(error)) => fail(&error),
         Err(_) => ExitCode::FAILURE,

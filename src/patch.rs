@@ -73,6 +73,9 @@ pub trait PatchModel {
     /// When patches have another size or a value out of range.
     fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()>;
 
+    /// Pairs of patch and cluster with a weight below this are left out of the statistics.
+    fn truncation(&self) -> f64;
+
     /// M-step of size `eta` from what was accumulated.
     fn step(&mut self, eta: f64);
 

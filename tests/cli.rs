@@ -183,3 +183,107 @@ fn every_experiment_of_the_project_is_valid() {
         lvd::experiment::read::read(file.path(), &[]).unwrap_or_else(|e| panic!("{}: {e}", file.path().display()));
     }
 }
+
+/// The tiny experiment with Gaussians of whole pictures' halves, shifts and mirrors, and one more line.
+fn gaussian(more: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let family = "{kind: gaussian, scales: 3, start_examples: 100}";
+    let yaml = TINY.replace("{kind: hclt, states: 2, start_examples: 100}", family);
+    let yaml = yaml.replace("  soft:", "  augment: {shifts: true, mirrors: true}\n  soft:");
+    std::fs::write(folder.path().join("tiny.yaml"), format!("{yaml}{more}")).unwrap();
+    folder
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = lvd(folder, arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn gaussians_have_two_readings_and_marginals_of_one() {
+    let folder = gaussian("");
+    let output = lvd(folder.path(), &["run", "tiny.yaml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("density") && table.contains("ordered") && table.contains("exact"), "{table}");
+
+    let eval = |more: &[&str]| json(folder.path(), &[&["eval", "runs/tiny", "--json"], more].concat());
+    let bits = |report: &Value| report["bits_per_dimension"].as_f64().unwrap();
+    let density = eval(&["--draws", "4"]);
+    assert_eq!((&density["reading"], &density["draws"]), (&Value::from("density"), &Value::from(4)));
+    assert!(density["importance_bits_per_dimension"].as_f64().unwrap() < bits(&density));
+    assert_eq!(bits(&density), bits(&eval(&["--draws", "4"])));
+    let ordered = eval(&["--reading", "ordered"]);
+    assert!(bits(&ordered) < bits(&density), "{ordered} {density}");
+
+    let top = eval(&["--observed", "top"]);
+    assert_eq!(top["num_dimensions"], 32);
+    assert!(bits(&top).is_finite());
+    let refused = error(folder.path(), &["eval", "runs/tiny", "--observed", "top", "--reading", "ordered"], 2);
+    assert!(
+        refused.starts_with("lvd: the ordered reading of Gaussians has no exact marginals: its sums run over all"),
+        "{refused}"
+    );
+    let exact = error(folder.path(), &["eval", "runs/tiny", "--reading", "exact"], 2);
+    assert_eq!(exact, "lvd: this model has no reading exact; it has: density, ordered");
+    // Circuits over integers have exact marginals of pixels too: the less is observed, the fewer nats.
+    let pixels = |observed| eval(&["--stage", "pixel_hclt", "--observed", observed])["nats_mean"].as_f64().unwrap();
+    assert!(pixels("top") < pixels("all") && pixels("chessboard") < pixels("all"));
+}
+
+#[test]
+fn a_lapped_transform_has_the_readings_that_it_allows() {
+    let folder = gaussian("transform: cdf53\n");
+    assert!(lvd(folder.path(), &["run", "tiny.yaml"]).status.success());
+    let ordered = error(folder.path(), &["eval", "runs/tiny", "--reading", "ordered"], 2);
+    assert_eq!(
+        ordered,
+        "lvd: reading ordered needs integers, and transform cdf53 makes none\n  train with transform: cdf53_integer"
+    );
+    let marginal = error(folder.path(), &["eval", "runs/tiny", "--observed", "left"], 2);
+    assert!(
+        marginal.starts_with("lvd: marginals of pixels are not exact here: the model is one of wavelet"),
+        "{marginal}"
+    );
+
+    let folder = gaussian("transform: cdf53_integer\n");
+    let output = lvd(folder.path(), &["run", "tiny.yaml"]);
+    assert!(text(&output.stdout).contains("ordered"), "{}", text(&output.stderr));
+    // The reversible form serves circuits over integers as well.
+    let folder = tiny();
+    let output = lvd(folder.path(), &["run", "tiny.yaml", "--set", "transform=cdf53_integer"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_does_not_go_with_gaussians_is_told_before_anything_runs() {
+    let folder = gaussian("");
+    let plan = |sets: &[&str]| {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        error(folder.path(), &["plan", "tiny.yaml"].into_iter().chain(sets).collect::<Vec<_>>(), 2)
+    };
+    let zero = plan(&["patch.family.prior_strength=0", "patch.family.floor=0"]);
+    let expected = "patch.family.prior_strength: expected more than 0 where floor is 0: the covariance of a cluster may be singular";
+    assert!(zero.contains(expected), "{zero}");
+    let splitting = plan(&["patch.family.start=splitting"]);
+    assert!(
+        splitting.contains("distill.hard.epochs: expected 0 where patch.family.start is splitting, found 1"),
+        "{splitting}"
+    );
+    let size = plan(&["patch.size=3", "teacher.patch=3"]);
+    assert!(size.contains("a region of 8x8 pixels cannot be cut into patches of 3x3"), "{size}");
+    let odd = plan(&["transform=cdf53", "patch.size=1", "teacher.patch=1"]);
+    assert_eq!(odd, "lvd: transform: expected a patch size that is a power of two, found 1");
+    let rule = plan(&["distill.joint.rule.kind=average"]);
+    assert!(rule.contains("distill.joint.rule: expected kind decayed"), "{rule}");
+    let family = error(tiny().path(), &["plan", "tiny.yaml", "--set", "transform=cdf53"], 2);
+    assert!(family.contains("transform: expected none or cdf53_integer for circuits over integers"), "{family}");
+}
+
+#[test]
+fn help_stays_as_it_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!("help", text(&lvd(folder.path(), &["--help"]).stdout));
+    insta::assert_snapshot!("help_eval", text(&lvd(folder.path(), &["eval", "-h"]).stdout));
+}

@@ -3,7 +3,7 @@
 use lvd::device::rng;
 use lvd::em::EmConfig;
 use lvd::patch::PatchModel;
-use lvd::patch::config::{GaussianConfig, GaussianStart};
+use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart};
 use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
 use rand::RngExt;
@@ -89,7 +89,8 @@ fn the_density_is_that_of_the_definition_and_marginals_are_its_integrals() {
     let line = Tensor::linspace(-40.0, 50.0, grid, (Kind::Double, Device::Cpu));
     let filled = one.unsqueeze(0).expand([grid, 3], false).copy();
     filled.select(1, 1).copy_(&line);
-    let integral = model.log_likelihood(&filled).unwrap().exp().sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
+    let integral =
+        model.log_likelihood(&filled).unwrap().exp().sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
     let _ = one.get(1).fill_(f64::NAN);
     let marginal = model.log_likelihood(&one.unsqueeze(0)).unwrap().get(0).exp();
     for k in 0..2 {
@@ -192,14 +193,19 @@ fn objective(model: &GaussianPatches, x: &Tensor, config: &GaussianConfig, pseud
 
 #[test]
 fn full_em_never_lowers_likelihood_times_prior() {
-    let config = GaussianConfig { floor: 1e-9, ..exact() };
-    let mut model = model(&config, 3, 3);
+    for covariance in [Covariance::Full, Covariance::LowRank { rank: 1 }] {
+        never_falls(&GaussianConfig { floor: 1e-9, covariance, ..exact() });
+    }
+}
+
+fn never_falls(config: &GaussianConfig) {
+    let mut model = model(config, 3, 3);
     let x = patches(200, 3, 77);
     let em = EmConfig { pseudocount: 0.7, ..EmConfig::default() };
     model.start(&em, 200.0);
     let mut before = f64::NEG_INFINITY;
     for _ in 0..15 {
-        let now = objective(&model, &x, &config, em.pseudocount);
+        let now = objective(&model, &x, config, em.pseudocount);
         assert!(now >= before - 1e-8, "{before} -> {now}");
         before = now;
         let posterior = model.log_likelihood(&x).unwrap().softmax(1, Kind::Double);
@@ -288,7 +294,12 @@ fn constant_and_two_valued_pixels_give_finite_numbers() {
     let rows: Vec<f64> = (0..200)
         .flat_map(|_| {
             let two = if rng.random_bool(0.5) { 0.0 } else { 255.0 };
-            [0.0 + rng.random::<f64>(), two + rng.random::<f64>(), two + rng.random::<f64>(), 255.0 + rng.random::<f64>()]
+            [
+                0.0 + rng.random::<f64>(),
+                two + rng.random::<f64>(),
+                two + rng.random::<f64>(),
+                255.0 + rng.random::<f64>(),
+            ]
         })
         .collect();
     let x = Tensor::from_slice(&rows).view([200, 4]);
@@ -310,14 +321,19 @@ fn constant_and_two_valued_pixels_give_finite_numbers() {
 
 #[test]
 fn splitting_finds_clusters_and_a_model_comes_back_from_its_tensors() {
-    let config = GaussianConfig { start: GaussianStart::Splitting, ..exact() };
+    for covariance in [Covariance::Full, Covariance::LowRank { rank: 2 }] {
+        splits(&GaussianConfig { start: GaussianStart::Splitting, covariance, ..exact() });
+    }
+}
+
+fn splits(config: &GaussianConfig) {
     let members: Vec<Tensor> = (0..3).map(|k| patches(60, 3, k)).collect();
     let ranges = [(0, LEVELS - 1); 3];
-    let model = start::from_members(&config, &members, &ranges, Device::Cpu).unwrap();
+    let model = start::from_members(config, &members, &ranges, Device::Cpu).unwrap();
     assert_eq!(model.clusters(), 3);
     let x = patches(9, 3, 50);
     let tensors = model.tensors().into_iter().collect();
-    let again = GaussianPatches::from_tensors(&config, &ranges, &tensors).unwrap();
+    let again = GaussianPatches::from_tensors(config, &ranges, &tensors).unwrap();
     assert!(again.log_likelihood(&x).unwrap() == model.log_likelihood(&x).unwrap());
     let one = start::from_members(&exact(), &[Tensor::cat(&members, 0)], &ranges, Device::Cpu).unwrap();
     let all = Tensor::cat(&members, 0);

@@ -91,7 +91,8 @@ impl View {
         if self.transform == Transform::None {
             return channels.into_iter().cycle().take(self.variables()).collect();
         }
-        let by_channel: Vec<_> = channels.iter().map(|&(low, high)| wavelet::ranges(low, high, self.levels())).collect();
+        let by_channel: Vec<_> =
+            channels.iter().map(|&(low, high)| wavelet::ranges(low, high, self.levels())).collect();
         let pixels = self.grid.patch * self.grid.patch;
         (0..pixels).flat_map(|pixel| by_channel.iter().map(move |ranges| ranges[pixel])).collect()
     }

@@ -65,7 +65,7 @@ pub fn train(
     let mut training = Training::new(model, parts, config, pictures);
     let done = run.resume(&mut training)?;
     if done == 0 {
-        run.measure(&mut training, 0, &[])?;
+        run.measure(&mut training, 0, &[], None)?;
     }
     for epoch in done / steps_per_epoch..config.epochs {
         run.epoch(&mut training, epoch, done, clusters)?;
@@ -132,24 +132,27 @@ impl Loop<'_, '_> {
     }
 
     fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
-        tracing::debug!("{}: waited {waited:.2} s for pictures in epoch {}", self.session.name, epoch + 1);
         for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
             tracing::info!(
                 "{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}",
                 self.session.name
             );
         }
-        self.measure(training, epoch + 1, nats)?;
+        self.measure(training, epoch + 1, nats, Some(waited))?;
         self.save(training, (epoch + 1) * self.steps_per_epoch)
     }
 
     /// Validation after an epoch; the model is kept where it is the best so far.
-    fn measure(&mut self, training: &mut Training, epoch: usize, nats: &[f64]) -> Result<()> {
+    fn measure(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: Option<f64>) -> Result<()> {
         let valid = watch(self.session, training.model)?;
         let mut values = json!({"valid_bpd": valid.bits_per_dimension, "valid_se": valid.standard_error});
         if !nats.is_empty() {
             let mean = nats.iter().sum::<f64>() / nats.len() as f64;
             values["train_bpd"] = json!(bits_per_dimension(mean, 1));
+        }
+        if let Some(waited) = waited {
+            values["waited_for_pictures_s"] = json!(waited);
+            values["truncated_share"] = json!(training.truncated_share());
         }
         self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
         tracing::info!("{}: epoch {epoch} of {}: {values}", self.session.name, self.config.epochs);

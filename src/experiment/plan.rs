@@ -100,7 +100,7 @@ fn patch_numbers(patch: &PatchConfig, view: &View, clusters: usize, micro_batch:
     let hclt = match &patch.family {
         FamilyConfig::Hclt(hclt) => hclt,
         FamilyConfig::Gaussian(gaussian) => {
-            let each = d + d * (d + 1) / 2 + gaussian.scales - 1;
+            let each = d + gaussian.covariance.parameters(d) + gaussian.scales - 1;
             let examples = (micro_batch * view.patches()) as f64;
             // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
             return (clusters * each, examples * (8 * d + 12 * clusters) as f64 + (clusters * d * d) as f64 * 18.0);

@@ -93,12 +93,7 @@ pub fn code_lengths(
 ///
 /// # Errors
 /// When pictures cannot be read or do not fit the model.
-pub fn codes(
-    model: &Mixture,
-    pictures: &Pictures,
-    measure: &Measure,
-    mut tick: impl FnMut(usize),
-) -> Result<Tensor> {
+pub fn codes(model: &Mixture, pictures: &Pictures, measure: &Measure, mut tick: impl FnMut(usize)) -> Result<Tensor> {
     let mut all = Vec::new();
     each_batch(pictures, pictures.len(), measure.batch, |start, pixels| {
         let mut rng = rng(measure.seed, "noise of codes", start as u64);

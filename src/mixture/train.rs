@@ -36,6 +36,8 @@ pub struct Training<'a> {
     /// Posterior weight of every cluster since the last step `[K]`, and since the last look at lost clusters.
     weights: Tensor,
     usage: Tensor,
+    /// Posterior weight left out of the patch circuits' statistics, and all of it, since the last look at both.
+    truncated: (f64, f64),
 }
 
 impl<'a> Training<'a> {
@@ -55,7 +57,16 @@ impl<'a> Training<'a> {
             _ => None,
         };
         let zeros = Tensor::zeros([model.patches.clusters() as i64], (Kind::Double, model.patches.device()));
-        Self { model, parts, config: config.clone(), patches, tree, weights: zeros.copy(), usage: zeros }
+        Self {
+            model,
+            parts,
+            config: config.clone(),
+            patches,
+            tree,
+            weights: zeros.copy(),
+            usage: zeros,
+            truncated: (0.0, 0.0),
+        }
     }
 
     /// Statistics of patches `[B, L, D]`, weighted by the posterior of their clusters; returns log p(x) `[B]` of the
@@ -92,6 +103,9 @@ impl<'a> Training<'a> {
         self.weights += &weights;
         self.usage += weights;
         if self.parts.patches {
+            let threshold = self.model.patches.truncation();
+            let left_out = (&posterior * posterior.lt(threshold)).sum(Kind::Double).double_value(&[]);
+            self.truncated = (self.truncated.0 + left_out, self.truncated.1 + (b * l) as f64);
             self.model.patches.accumulate(&patches.reshape([b * l, d]), &posterior)?;
         }
         Ok(())
@@ -142,6 +156,12 @@ impl<'a> Training<'a> {
             let _ = log_weights.get(to as i64).fill_(half);
         }
         Ok(pairs)
+    }
+
+    /// Share of the posterior weight that was left out of the patch circuits' statistics since the last call.
+    pub fn truncated_share(&mut self) -> f64 {
+        let (left_out, all) = std::mem::take(&mut self.truncated);
+        if all > 0.0 { left_out / all } else { 0.0 }
     }
 
     /// What a later [`Training::restore`] needs beside the model, to go on as if nothing had happened.

@@ -83,6 +83,8 @@ impl Default for HcltConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GaussianConfig {
+    /// Which covariances the shapes have.
+    pub covariance: Covariance,
     /// Contrast scales, S; 1 for plain Gaussians.
     pub scales: usize,
     /// The scales go from exp(-span) to exp(span).
@@ -106,6 +108,40 @@ pub struct GaussianConfig {
     pub double: bool,
 }
 
+/// Which covariances Gaussians have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Covariance {
+    /// Any.
+    #[default]
+    Full,
+    /// Those of factor analysers: low rank plus a diagonal.
+    LowRank {
+        /// The rank.
+        rank: usize,
+    },
+}
+
+impl Covariance {
+    /// The rank where there is one.
+    #[must_use]
+    pub fn rank(self) -> Option<i64> {
+        match self {
+            Self::Full => None,
+            Self::LowRank { rank } => Some(rank as i64),
+        }
+    }
+
+    /// Free numbers of a covariance of `d` variables; a rotation of the factors changes nothing.
+    #[must_use]
+    pub fn parameters(self, d: usize) -> usize {
+        match self {
+            Self::LowRank { rank } if rank < d => d * rank + d - rank * (rank - 1) / 2,
+            _ => d * (d + 1) / 2,
+        }
+    }
+}
+
 /// Where first parameters of Gaussians come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -121,6 +157,7 @@ pub enum GaussianStart {
 impl Default for GaussianConfig {
     fn default() -> Self {
         Self {
+            covariance: Covariance::Full,
             scales: 9,
             span: 1.0,
             prior_strength: 50.0,
@@ -163,8 +200,13 @@ impl GaussianConfig {
     pub fn check(&self, path: &str, problems: &mut Problems) {
         let mut least = |name: &str, value: f64, least: f64| {
             let message = format!("expected a number of at least {least}, found {value}");
-            problems.check(value >= least && (value.is_finite() || name == "ordered_window"), format!("{path}.{name}"), message);
+            problems.check(
+                value >= least && (value.is_finite() || name == "ordered_window"),
+                format!("{path}.{name}"),
+                message,
+            );
         };
+        least("covariance.rank", self.covariance.rank().unwrap_or(1) as f64, 1.0);
         least("scales", self.scales as f64, 1.0);
         least("start_examples", self.start_examples as f64, 2.0);
         least("span", self.span, 0.0);

@@ -10,6 +10,7 @@
 //! What is read follows from the patches: floats are points of the density, integers are read in order.
 
 pub mod component;
+pub mod low_rank;
 pub mod marginal;
 pub mod ordered;
 pub mod start;
@@ -27,6 +28,7 @@ use super::{Input, MISSING, Marginals, PatchModel};
 use crate::em::EmConfig;
 use crate::{device, require};
 use component::{Common, Component, Moments};
+use low_rank::LowRank;
 use marginal::Marginal;
 use ordered::Integers;
 
@@ -66,6 +68,7 @@ impl GaussianPatches {
             prior_shape: covariance.to_kind(Kind::Double) * config.prior_scale + eye / 12.0,
             prior_strength: config.prior_strength,
             floor: config.floor,
+            rank: config.covariance.rank(),
             kind: if config.double { Kind::Double } else { Kind::Float },
         };
         Self {
@@ -106,10 +109,7 @@ impl GaussianPatches {
     fn centred(&self, patches: &Tensor) -> Result<Tensor> {
         let (_, variables) = patches.size2()?;
         let expected = self.ranges.len() as i64;
-        require!(
-            variables == expected,
-            "the patches have {variables} numbers each, the Gaussians expect {expected}"
-        );
+        require!(variables == expected, "the patches have {variables} numbers each, the Gaussians expect {expected}");
         let centred = patches.to_device(self.device()).to_kind(Kind::Double) - &self.centre;
         Ok(centred.to_kind(self.common.kind))
     }
@@ -138,11 +138,16 @@ impl GaussianPatches {
         let window = self.config.ordered_window;
         let kept = density.ge_tensor(&(density.amax([1i64].as_slice(), true) - window));
         let work = self.components.iter().enumerate().map(|(k, c)| (c, kept.select(1, k as i64), integers.share()));
-        let parts = device::spread(self.device(), work.collect(), |(c, kept, integers): (&Mutex<Component>, Tensor, Integers)| {
-            let rows = kept.nonzero().squeeze_dim(1);
-            let mass = lock(c).log_mass(&integers.rows(&rows), window);
-            Tensor::full([kept.size()[0]], f64::NEG_INFINITY, (mass.kind(), mass.device())).index_copy(0, &rows, &mass)
-        });
+        let parts = device::spread(
+            self.device(),
+            work.collect(),
+            |(c, kept, integers): (&Mutex<Component>, Tensor, Integers)| {
+                let rows = kept.nonzero().squeeze_dim(1);
+                let mass = lock(c).log_mass(&integers.rows(&rows), window);
+                Tensor::full([kept.size()[0]], f64::NEG_INFINITY, (mass.kind(), mass.device()))
+                    .index_copy(0, &rows, &mass)
+            },
+        );
         Ok(Tensor::stack(&parts, 1))
     }
 
@@ -178,7 +183,7 @@ impl PatchModel for GaussianPatches {
 
     fn parameter_count(&self) -> usize {
         let d = self.ranges.len();
-        self.components.len() * (d + d * (d + 1) / 2 + self.config.scales - 1)
+        self.components.len() * (d + self.config.covariance.parameters(d) + self.config.scales - 1)
     }
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
@@ -227,6 +232,10 @@ impl PatchModel for GaussianPatches {
         Ok(())
     }
 
+    fn truncation(&self) -> f64 {
+        self.config.truncate_posterior
+    }
+
     fn step(&mut self, eta: f64) {
         let _guard = tch::no_grad_guard();
         let batch = std::mem::take(&mut self.batch).max(f64::MIN_POSITIVE);
@@ -265,13 +274,20 @@ impl PatchModel for GaussianPatches {
         let weights = Vec::<f64>::try_from(component.log_weights.exp()).expect("weights are a vector");
         let scale = (0..count).map(|_| {
             let mut left = rng.random::<f64>();
-            let s = weights.iter().position(|w| { left -= w; left < 0.0 }).unwrap_or(weights.len() - 1);
+            let s = weights
+                .iter()
+                .position(|w| {
+                    left -= w;
+                    left < 0.0
+                })
+                .unwrap_or(weights.len() - 1);
             self.common.scales.double_value(&[s as i64])
         });
         let scale = Tensor::from_slice(&scale.collect::<Vec<_>>()).view([-1, 1]).to_device(self.device());
         let x = normal.matmul(&component.shape.linalg_cholesky(false).tr()) * scale + &component.mean + &self.centre;
         let values = x.floor().to_kind(Kind::Int64);
-        let bounds = self.ranges.iter().enumerate().map(|(v, (low, high))| values.select(1, v as i64).clamp(*low, *high));
+        let bounds =
+            self.ranges.iter().enumerate().map(|(v, (low, high))| values.select(1, v as i64).clamp(*low, *high));
         Tensor::stack(&bounds.collect::<Vec<_>>(), 1)
     }
 
@@ -288,7 +304,16 @@ impl PatchModel for GaussianPatches {
             self.stacked(share),
         ];
         let all = [("centre", self.centre.shallow_clone()), ("covariance", self.covariance.shallow_clone())];
-        all.into_iter().chain(NAMES.into_iter().zip(own)).map(|(name, t)| (format!("patch.{name}"), t)).collect()
+        let low_rank = |part: fn(&LowRank) -> &Tensor| {
+            self.stacked(|c| part(c.low_rank.as_ref().expect("looked at before")).shallow_clone())
+        };
+        let factored = self.components.iter().all(|c| lock(c).low_rank.is_some());
+        let factors = factored.then(|| [("loadings", low_rank(|l| &l.loadings)), ("noise", low_rank(|l| &l.noise))]);
+        all.into_iter()
+            .chain(NAMES.into_iter().zip(own))
+            .chain(factors.into_iter().flatten())
+            .map(|(name, t)| (format!("patch.{name}"), t))
+            .collect()
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
@@ -306,14 +331,23 @@ impl PatchModel for GaussianPatches {
         let (mean, shape, log_weights, share) = (mean?, shape?, log_weights?, share?);
         let clusters = mean.size()[0];
         for (tensor, expected) in [(mean, vec![clusters, d]), (shape, vec![clusters, d, d])] {
-            require!(tensor.size() == expected, "a Gaussian's tensor has size {:?}, expected {expected:?}", tensor.size());
+            require!(
+                tensor.size() == expected,
+                "a Gaussian's tensor has size {:?}, expected {expected:?}",
+                tensor.size()
+            );
         }
+        let [loadings, noise] = ["loadings", "noise"].map(|name| named(tensors, name));
         let memory = MEMORY.map(|name| named(tensors, name));
         self.marginal.forget();
         let numbers: Vec<i64> = (0..clusters).collect();
         let one = |k: i64| {
             let share = share.double_value(&[k]);
             let mut new = Component::new(&mean.get(k), &shape.get(k), &log_weights.get(k), share, &self.common);
+            if let (Ok(loadings), Ok(noise)) = (&loadings, &noise) {
+                let [loadings, noise] = [loadings, noise].map(|t| t.get(k).copy());
+                new.low_rank = Some(LowRank { loadings, noise });
+            }
             if let [Ok(scales), Ok(weight), Ok(first), Ok(second)] = &memory {
                 let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());
                 new.memory = Some(Moments { scales, weight, first, second });

@@ -199,7 +199,8 @@ impl PatchModel for HcltPatches {
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
         let values = self.values(patches)?;
         let forests: Vec<_> = self.forests.iter().map(lock).collect();
-        let by_part = self.parts(&values).into_iter().flat_map(|v| forests.iter().map(move |f| (Read(&**f), v.shallow_clone())));
+        let by_part =
+            self.parts(&values).into_iter().flat_map(|v| forests.iter().map(move |f| (Read(&**f), v.shallow_clone())));
         let done = device::spread(self.device(), by_part.collect(), |(forest, values): (Read<Forest>, Tensor)| {
             forest.0.log_likelihood(&values)
         });
@@ -240,6 +241,10 @@ impl PatchModel for HcltPatches {
             forests[i % count].statistics.push(statistics);
         }
         Ok(())
+    }
+
+    fn truncation(&self) -> f64 {
+        self.config.truncate_posterior
     }
 
     fn step(&mut self, eta: f64) {
@@ -341,13 +346,7 @@ impl Forest {
 
     /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;
     /// shorter lists are padded with weight 0.
-    fn accumulate(
-        &self,
-        values: &Tensor,
-        weights: &Tensor,
-        threshold: f64,
-        statistics: &mut Statistics,
-    ) -> Result<()> {
+    fn accumulate(&self, values: &Tensor, weights: &Tensor, threshold: f64, statistics: &mut Statistics) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let kept = |k: usize| weights.select(1, k as i64).ge(threshold).nonzero().squeeze_dim(1);
         let rows: Vec<Tensor> = self.clusters.clone().map(kept).collect();

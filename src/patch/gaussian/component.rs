@@ -9,9 +9,12 @@
 //!
 //! The last line is the maximum of likelihood times an inverse-Wishart prior, `-(lambda/2) (ln|Sigma| + tr(T Sigma^-1))`,
 //! over matrices whose eigenvalues keep the floor. [`Component::set`] is the one place that guarantees a shape that is
-//! finite, symmetric and positive definite.
+//! finite, symmetric and positive definite. With a rank given, Sigma is a factor analyser's (`low_rank`), moved towards the
+//! right-hand side by steps that never lower the same objective.
 
 use tch::{Kind, Tensor};
+
+use super::low_rank::LowRank;
 
 /// Examples whitened in one go, so that they stay in the cache.
 const ROWS: i64 = 512;
@@ -28,6 +31,8 @@ pub struct Common {
     pub prior_strength: f64,
     /// Least eigenvalue of a shape.
     pub floor: f64,
+    /// Rank of factor analysers; none for full covariances.
+    pub rank: Option<i64>,
     /// What the passes over patches compute in.
     pub kind: Kind,
 }
@@ -74,6 +79,8 @@ pub struct Component {
     pub memory: Option<Moments>,
     /// What all components share.
     pub common: Common,
+    /// Sigma as a factor analyser, where a rank is given.
+    pub low_rank: Option<LowRank>,
     factor: Factor,
 }
 
@@ -154,7 +161,8 @@ impl Component {
     pub fn new(mean: &Tensor, shape: &Tensor, log_weights: &Tensor, share: f64, common: &Common) -> Self {
         let [mean, shape, log_weights] = [mean, shape, log_weights].map(|t| t.to_kind(Kind::Double).copy());
         let factor = Factor::new(&mean, &shape, common.kind);
-        Self { mean, shape, log_weights, share, batch: None, memory: None, common: common.share(), factor }
+        let common = common.share();
+        Self { mean, shape, log_weights, share, batch: None, memory: None, common, low_rank: None, factor }
     }
 
     /// A component with even scales from the mean and covariance of `count` patches.
@@ -163,7 +171,9 @@ impl Component {
         let blend = covariance / spread * count + &common.prior_shape * common.prior_strength;
         let shape = floored(&(blend / (count + common.prior_strength)), common.floor);
         let even = common.scales.full_like(-(common.count() as f64).ln());
-        Self::new(mean, &shape, &even, share, common)
+        let low_rank = common.rank.map(|rank| LowRank::principal(&shape, rank, common.floor));
+        let shape = low_rank.as_ref().map_or(shape, LowRank::shape);
+        Self { low_rank, ..Self::new(mean, &shape, &even, share, common) }
     }
 
     /// The factor of the shape.
@@ -231,7 +241,16 @@ impl Component {
         }
         let scatter = &moments.second - self.mean.outer(&self.mean) * &moments.weight;
         let shape = (scatter + &common.prior_shape * common.prior_strength) / (n + common.prior_strength).max(1e-300);
-        self.shape = floored(&((&shape + shape.tr()) * 0.5), common.floor);
+        let target = floored(&((&shape + shape.tr()) * 0.5), common.floor);
+        self.shape = match common.rank {
+            None => target,
+            Some(rank) => {
+                let principal = || LowRank::principal(&self.shape, rank, common.floor);
+                let low_rank = self.low_rank.get_or_insert_with(principal);
+                low_rank.fit(&target, common.floor);
+                low_rank.shape()
+            }
+        };
         self.factor = Factor::new(&self.mean, &self.shape, common.kind);
     }
 

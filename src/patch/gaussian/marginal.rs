@@ -40,15 +40,12 @@ impl Marginal {
             }
             let seen = x.index_select(0, &group.rows).index_select(1, &group.observed);
             let mut factors = self.factors.lock().expect("no thread panics");
-            let factors = factors.entry(group.mask.clone()).or_insert_with(|| {
-                components.iter().map(|component| group.factor(component)).collect()
-            });
+            let factors = factors
+                .entry(group.mask.clone())
+                .or_insert_with(|| components.iter().map(|component| group.factor(component)).collect());
             let by_cluster = factors.iter().zip(components).map(|(factor, component)| {
-                let joint = factor.log_joint(
-                    &factor.squared_distance(&seen),
-                    &component.log_weights,
-                    &component.common.scales,
-                );
+                let joint =
+                    factor.log_joint(&factor.squared_distance(&seen), &component.log_weights, &component.common.scales);
                 joint.logsumexp(0, false)
             });
             let _ = all.shallow_clone().index_copy_(0, &group.rows, &Tensor::stack(&by_cluster.collect::<Vec<_>>(), 1));
@@ -115,6 +112,7 @@ fn groups(x: &Tensor) -> Vec<Group> {
     for i in 0..n {
         by_mask.entry(&seen[(i * d) as usize..((i + 1) * d) as usize]).or_default().push(i);
     }
-    let group = |(mask, rows): (&[bool], Vec<i64>)| Group::new(mask.to_vec(), Tensor::from_slice(&rows).to_device(x.device()));
+    let group =
+        |(mask, rows): (&[bool], Vec<i64>)| Group::new(mask.to_vec(), Tensor::from_slice(&rows).to_device(x.device()));
     by_mask.into_iter().map(group).collect()
 }

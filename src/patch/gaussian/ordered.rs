@@ -51,7 +51,11 @@ impl Component {
             self.log_mass_of(&x.rows(&numbers), window)
         };
         let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(|start| rows(start as i64)).collect();
-        if parts.is_empty() { x.middle.new_zeros([0], (x.middle.kind(), x.middle.device())) } else { Tensor::cat(&parts, 0) }
+        if parts.is_empty() {
+            x.middle.new_zeros([0], (x.middle.kind(), x.middle.device()))
+        } else {
+            Tensor::cat(&parts, 0)
+        }
     }
 
     fn log_mass_of(&self, x: &Integers, window: f64) -> Tensor {
@@ -83,7 +87,8 @@ fn log_interval(y: &Tensor, half: &Tensor, x: &Integers) -> Tensor {
     let lower = (y - half).masked_fill(&x.lowest, f64::NEG_INFINITY);
     // Mirrored to the left, where both logarithms are exact.
     let right = y.gt(0.0);
-    let (near, far) = (upper.where_self(&right.logical_not(), &-&lower), lower.where_self(&right.logical_not(), &-&upper));
+    let (near, far) =
+        (upper.where_self(&right.logical_not(), &-&lower), lower.where_self(&right.logical_not(), &-&upper));
     let near = near.special_log_ndtr();
     let gap = (far.special_log_ndtr() - &near).clamp_max(-1e-30);
     near + (-gap.expm1()).log()
