@@ -59,7 +59,7 @@ mod tests {
         let mut rng = rng(1, "test", 0);
         let mut corners = BTreeSet::new();
         let augment = Augment { shifts: true, mirrors: true };
-        for _ in 0..500 {
+        for _ in 0..4000 {
             let (view, seen) = augment.apply(&view, &pixels, &mut rng);
             assert_eq!([view.grid.rows as i64 * 4, view.grid.cols as i64 * 4], [seen.size()[1], seen.size()[2]]);
             assert_eq!(view.integers(&seen).unwrap().size()[1], (view.grid.rows * view.grid.cols) as i64);
