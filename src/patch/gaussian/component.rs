@@ -18,6 +18,9 @@ use super::low_rank::LowRank;
 
 /// Examples whitened in one go, so that they stay in the cache.
 const ROWS: i64 = 512;
+/// Bands that a whitening is cut into, and variables that are worth one.
+const BANDS: i64 = 4;
+const LEAST_BAND: i64 = 16;
 const LN_2PI: f64 = 1.837_877_066_409_345_3;
 
 /// What all components of a model share; every component holds it, so that threads need nothing else.
@@ -49,7 +52,8 @@ impl Common {
     }
 }
 
-/// Sums over patches, weighted by posteriors, about the origin; float64.
+/// Sums over patches, weighted by posteriors; float64. Those of a batch are about the component's mean: float32 products
+/// keep the small eigenvalues of the shape only there. Those of the whole data set are about the origin.
 #[derive(Debug)]
 pub struct Moments {
     /// sum `r_s`, `[S]`.
@@ -106,35 +110,33 @@ impl Factor {
         Self { transposed: inverse.tr().to_kind(kind).contiguous(), bias: bias.to_kind(kind), log_det }
     }
 
-    /// y `[N, D]`: the triangle's zero corner is left out.
+    /// y `[N, D]`.
     pub fn whiten(&self, x: &Tensor) -> Tensor {
-        let d = x.size()[1];
-        let half = d / 2;
-        if half < 32 {
-            return self.bias.addmm(x, &self.transposed);
-        }
-        let top = self.transposed.narrow(1, 0, half).narrow(0, 0, half);
-        let first = self.bias.narrow(0, 0, half).addmm(&x.narrow(1, 0, half), &top);
-        let second = self.bias.narrow(0, half, d - half).addmm(x, &self.transposed.narrow(1, half, d - half));
-        Tensor::cat(&[first, second], 1)
+        Tensor::cat(&self.bands(x), 1)
     }
 
     /// q `[N]`.
     pub fn squared_distance(&self, x: &Tensor) -> Tensor {
-        let (n, d) = (x.size()[0], x.size()[1]);
-        let half = d / 2;
+        let n = x.size()[0];
+        let squares = |y: Tensor| y.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).square_();
         let rows = |start: i64| {
-            let x = x.narrow(0, start, ROWS.min(n - start));
-            if half < 32 {
-                return squares(&self.bias.addmm(&x, &self.transposed));
-            }
-            let top = self.transposed.narrow(1, 0, half).narrow(0, 0, half);
-            let first = self.bias.narrow(0, 0, half).addmm(&x.narrow(1, 0, half), &top);
-            let right = self.transposed.narrow(1, half, d - half);
-            squares(&first) + squares(&self.bias.narrow(0, half, d - half).addmm(&x, &right))
+            let bands = self.bands(&x.narrow(0, start, ROWS.min(n - start)));
+            bands.into_iter().map(squares).reduce(|sum, more| sum + more).expect("at least one band")
         };
         let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(|start| rows(start as i64)).collect();
         if parts.is_empty() { x.new_zeros([0], (x.kind(), x.device())) } else { Tensor::cat(&parts, 0) }
+    }
+
+    /// y in bands of variables: a band needs the variables before its end only, which saves most of the triangle's zeros.
+    fn bands(&self, x: &Tensor) -> Vec<Tensor> {
+        let d = x.size()[1];
+        let width = if d < LEAST_BAND * BANDS { d } else { d.div_euclid(BANDS) };
+        let band = |start: i64| {
+            let (width, end) = (width.min(d - start), (start + width).min(d));
+            let columns = self.transposed.narrow(1, start, width).narrow(0, 0, end);
+            self.bias.narrow(0, start, width).addmm(&x.narrow(1, 0, end), &columns)
+        };
+        (0..d).step_by(width.max(1) as usize).map(band).collect()
     }
 
     /// The standard deviation of every variable given those before it `[D]`, at scale 1.
@@ -150,10 +152,6 @@ impl Factor {
         let kind = distance.kind();
         constant.to_kind(kind).unsqueeze(1).addcmul(&rate.to_kind(kind).unsqueeze(1), &distance.unsqueeze(0))
     }
-}
-
-fn squares(y: &Tensor) -> Tensor {
-    y.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).square()
 }
 
 impl Component {
@@ -183,7 +181,10 @@ impl Component {
 
     /// ln p(x) `[N]` for x `[N, D]`.
     pub fn log_likelihood(&self, x: &Tensor) -> Tensor {
-        self.log_joint(&self.factor.squared_distance(x)).logsumexp(0, false)
+        let joint = self.log_joint(&self.factor.squared_distance(x));
+        // Faster than libtorch's own, which looks for infinities first.
+        let most = joint.amax([0i64].as_slice(), true);
+        (joint - &most).exp_().sum_dim_intlist(0, false, None).log_() + most.squeeze_dim(0)
     }
 
     /// ln p(x, s) `[S, N]` from q `[N]`.
@@ -197,22 +198,17 @@ impl Component {
         let posterior = joint.softmax(0, joint.kind()) * weights.to_kind(joint.kind());
         let precision = self.common.scales.square().reciprocal().to_kind(joint.kind());
         let v = precision.unsqueeze(0).matmul(&posterior).squeeze_dim(0); // [N]
-        // About the mean first: float32 products keep the small eigenvalues of the shape only there.
         let centred = x - self.mean.to_kind(x.kind());
         let weighted = &centred * v.unsqueeze(1);
-        let weight = v.sum(Kind::Double);
-        let first = weighted.sum_dim_intlist(0, false, Kind::Double);
-        let second = weighted.tr().matmul(&centred).to_kind(Kind::Double);
-        let cross = first.outer(&self.mean);
-        let about_origin = Moments {
+        let moments = Moments {
             scales: posterior.sum_dim_intlist(1, false, Kind::Double),
-            second: second + &cross + cross.tr() + self.mean.outer(&self.mean) * &weight,
-            first: first + &self.mean * &weight,
-            weight,
+            weight: v.sum(Kind::Double),
+            first: weighted.sum_dim_intlist(0, false, Kind::Double),
+            second: weighted.tr().matmul(&centred).to_kind(Kind::Double),
         };
         match &mut self.batch {
-            Some(batch) => batch.blend(1.0, &about_origin, 1.0),
-            None => self.batch = Some(about_origin),
+            Some(batch) => batch.blend(1.0, &moments, 1.0),
+            None => self.batch = Some(moments),
         }
     }
 
@@ -220,7 +216,7 @@ impl Component {
     /// scales' weights.
     pub fn step(&mut self, eta: f64, batch: f64, examples: f64, pseudocount: f64) {
         let mut memory = self.memory.take().unwrap_or_else(|| self.implied(examples));
-        let new = self.batch.take().unwrap_or_else(|| memory.zeros_like());
+        let new = self.batch.take().map_or_else(|| memory.zeros_like(), |batch| batch.about_origin(&self.mean));
         memory.blend(1.0 - eta, &new, eta * examples / batch);
         self.set(&memory, examples, pseudocount);
         self.memory = Some(memory);
@@ -294,6 +290,13 @@ impl Moments {
         for (mine, theirs) in self.parts().into_iter().zip(other.parts()) {
             let _ = mine.shallow_clone().g_mul_scalar_(keep).g_add_(&(theirs * add));
         }
+    }
+
+    /// Moments about the origin from those about a mean.
+    fn about_origin(self, mean: &Tensor) -> Self {
+        let cross = self.first.outer(mean);
+        let second = self.second + &cross + cross.tr() + mean.outer(mean) * &self.weight;
+        Self { first: self.first + mean * &self.weight, second, ..self }
     }
 
     fn zeros_like(&self) -> Self {
