@@ -97,7 +97,7 @@ fn the_density_is_that_of_the_definition_and_marginals_are_its_integrals() {
         assert_close(marginal.double_value(&[k]), integral.double_value(&[k]), 1e-6);
     }
     let nothing = Tensor::full([2, 3], f64::NAN, (Kind::Double, Device::Cpu));
-    assert_eq!(model.log_likelihood(&nothing).unwrap().abs().max().double_value(&[]), 0.0);
+    assert!(model.log_likelihood(&nothing).unwrap().abs().max().double_value(&[]) < 1e-300);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn conditionals_are_schur_complements() {
     let error = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
     assert!(error(&found.index_select(0, &missing), &expected) < 1e-10);
     assert!(error(&conditional_shape(&[false, true, false, true], &component), &covariance) < 1e-10);
-    assert_eq!(found.double_value(&[1]), 1.5);
+    assert_close(found.double_value(&[1]), 1.5, 1e-12);
 }
 
 #[test]
@@ -231,12 +231,11 @@ fn a_step_from_the_statistics_that_the_parameters_imply_changes_nothing() {
 }
 
 #[test]
-fn samples_cost_their_entropy() {
-    // Drawn from the model, the ordered code costs what sampling says the entropy is: compare with enumeration.
+fn samples_occur_as_often_as_the_ordered_reading_says() {
     let model = model(&exact(), 1, 2);
     let drawn = model.sample(0, 4000, &mut rng(4, "test", 0));
     let worlds = worlds(2);
-    // Sampling floors a draw of the density and clips it; its masses are those of boxes, so estimate them by counting.
+    // A sample is a draw of the density, floored and clipped: boxes are near, but not equal to, the ordered masses.
     let index = drawn.select(1, 0) + drawn.select(1, 1) * LEVELS;
     let share = index.bincount(None::<&Tensor>, LEVELS * LEVELS).to_kind(Kind::Double) / 4000.0;
     let mass = model.log_likelihood(&worlds).unwrap().select(1, 0).exp();

@@ -38,7 +38,7 @@ impl Statistics {
 
     /// Those of two batches together.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: &Self) -> Self {
         let pairs = [(&self.sums.edges, &other.sums.edges), (&self.sums.inputs, &other.sums.inputs)];
         for (mine, others) in pairs.into_iter().flat_map(|(mine, others)| mine.iter().zip(others)) {
             let _ = mine.shallow_clone().g_add_(others);

@@ -371,7 +371,7 @@ impl Forest {
 
     /// M-step from a batch of `batch` patches over all clusters.
     fn step(&mut self, batch: f64, eta: f64) {
-        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(Statistics::plus);
+        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
         if let (Some(learner), Some(mut statistics)) = (&mut self.learner, sum) {
             statistics.weight = batch;
             learner.step(&mut self.circuit, statistics, eta);

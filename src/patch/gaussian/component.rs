@@ -26,7 +26,7 @@ const LN_2PI: f64 = 1.837_877_066_409_345_3;
 /// What all components of a model share; every component holds it, so that threads need nothing else.
 #[derive(Debug)]
 pub struct Common {
-    /// Scales sigma_s `[S]`, float64.
+    /// Scales `sigma_s` `[S]`, float64.
     pub scales: Tensor,
     /// Prior shape T `[D, D]`, float64.
     pub prior_shape: Tensor,
@@ -42,11 +42,13 @@ pub struct Common {
 
 impl Common {
     /// The same tensors for another holder.
+    #[must_use]
     pub fn share(&self) -> Self {
         Self { scales: self.scales.shallow_clone(), prior_shape: self.prior_shape.shallow_clone(), ..*self }
     }
 
     /// Number of scales.
+    #[must_use]
     pub fn count(&self) -> i64 {
         self.scales.size()[0]
     }
@@ -101,6 +103,7 @@ pub struct Factor {
 
 impl Factor {
     /// Of a mean and a positive definite shape.
+    #[must_use]
     pub fn new(mean: &Tensor, shape: &Tensor, kind: Kind) -> Self {
         let lower = shape.linalg_cholesky(false);
         let log_det = lower.diagonal(0, 0, 1).log().sum(Kind::Double).double_value(&[]);
@@ -123,7 +126,7 @@ impl Factor {
             let bands = self.bands(&x.narrow(0, start, ROWS.min(n - start)));
             bands.into_iter().map(squares).reduce(|sum, more| sum + more).expect("at least one band")
         };
-        let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(|start| rows(start as i64)).collect();
+        let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(rows).collect();
         if parts.is_empty() { x.new_zeros([0], (x.kind(), x.device())) } else { Tensor::cat(&parts, 0) }
     }
 
@@ -156,6 +159,7 @@ impl Factor {
 
 impl Component {
     /// A component with these parameters.
+    #[must_use]
     pub fn new(mean: &Tensor, shape: &Tensor, log_weights: &Tensor, share: f64, common: &Common) -> Self {
         let [mean, shape, log_weights] = [mean, shape, log_weights].map(|t| t.to_kind(Kind::Double).copy());
         let factor = Factor::new(&mean, &shape, common.kind);
@@ -175,6 +179,7 @@ impl Component {
     }
 
     /// The factor of the shape.
+    #[must_use]
     pub fn factor(&self) -> &Factor {
         &self.factor
     }

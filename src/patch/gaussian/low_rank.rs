@@ -27,6 +27,7 @@ pub struct LowRank {
 
 impl LowRank {
     /// From the principal axes of a covariance `[D, D]`: what they leave over is noise.
+    #[must_use]
     pub fn principal(covariance: &Tensor, rank: i64, floor: f64) -> Self {
         let d = covariance.size()[0];
         let (values, vectors) = covariance.linalg_eigh("L"); // rising

@@ -70,7 +70,7 @@ pub fn conditional_mean(x: &Tensor, component: &Component) -> Tensor {
             let deviation = rows.index_select(1, &group.observed) - part(&component.mean, &group.observed);
             let seen = block(&group.observed, &group.observed);
             let gain = Tensor::linalg_solve(&seen, &block(&group.observed, &group.missing), true);
-            mean = mean + deviation.matmul(&gain);
+            mean += deviation.matmul(&gain);
         }
         let rows = rows.index_copy(1, &group.missing, &mean.contiguous());
         let _ = filled.shallow_clone().index_copy_(0, &group.rows, &rows);

@@ -5,8 +5,8 @@
 //! P(x) = sum_s w_s prod_i [Phi((x_i + 1 - m_i) / (sigma_s d_i)) - Phi((x_i - m_i) / (sigma_s d_i))]
 //! ```
 //!
-//! with m_i the conditional mean of variable i given x_j + 1/2 for j < i, and d_i its conditional deviation. With
-//! y = L^-1 (x + 1/2 - mu), the interval of variable i is y_i -+ 1 / (2 d_i), over sigma_s. The least and the greatest
+//! with `m_i` the conditional mean of variable i given `x_j` + 1/2 for j < i, and `d_i` its conditional deviation. With
+//! y = L^-1 (x + 1/2 - mu), the interval of variable i is `y_i` -+ 1 / (2 `d_i`), over `sigma_s`. The least and the greatest
 //! value of a variable take the tails, so P sums to 1 over all patches in range.
 
 use tch::{Kind, Tensor};
@@ -28,12 +28,14 @@ pub struct Integers {
 
 impl Integers {
     /// The same tensors for another holder.
+    #[must_use]
     pub fn share(&self) -> Self {
         let [middle, lowest, highest] = [&self.middle, &self.lowest, &self.highest].map(Tensor::shallow_clone);
         Self { middle, lowest, highest }
     }
 
     /// Some of the patches, by number.
+    #[must_use]
     pub fn rows(&self, rows: &Tensor) -> Self {
         let [middle, lowest, highest] =
             [&self.middle, &self.lowest, &self.highest].map(|tensor| tensor.index_select(0, rows));
@@ -50,7 +52,7 @@ impl Component {
             let numbers = Tensor::arange_start(start, (start + ROWS).min(n), (Kind::Int64, x.middle.device()));
             self.log_mass_of(&x.rows(&numbers), window)
         };
-        let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(|start| rows(start as i64)).collect();
+        let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(rows).collect();
         if parts.is_empty() {
             x.middle.new_zeros([0], (x.middle.kind(), x.middle.device()))
         } else {
