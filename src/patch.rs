@@ -135,10 +135,7 @@ pub fn start(
     rng: &mut ChaCha8Rng,
 ) -> Result<Box<dyn PatchModel>> {
     Ok(match &config.family {
-        FamilyConfig::Hclt(hclt) => match from {
-            Start::Quantile => Box::new(start::quantile(hclt, members, ranges, device, rng)?),
-            Start::Random => Box::new(start::random(hclt, members, ranges, device, rng)?),
-        },
+        FamilyConfig::Hclt(hclt) => Box::new(start::from_members(hclt, members, ranges, from, device, rng)?),
         FamilyConfig::Gaussian(gaussian) => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
     })
 }

@@ -10,7 +10,7 @@ use lvd::em::{EmConfig, Rule};
 use lvd::latent_tree::{self, LatentTreeConfig, certain};
 use lvd::mixture::train::{Parts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::HcltConfig;
+use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::start;
 use lvd::structure::config::TreeConfig;
 use tch::{Device, Kind, Tensor};
@@ -35,7 +35,9 @@ fn model(tree: bool) -> Mixture {
             Tensor::from_slice(&bits).view([8, 4])
         })
         .collect();
-    let patches = start::random(&config, &members, &view().ranges(), Device::Cpu, &mut rng(1, "test", 0)).unwrap();
+    let patches =
+        start::from_members(&config, &members, &view().ranges(), Start::Random, Device::Cpu, &mut rng(1, "test", 0))
+            .unwrap();
     let prior = if tree {
         let parents = vec![Some(1), None];
         let mut tree = latent_tree::uniform(&LatentTreeConfig::default(), &parents, 2, 3, Device::Cpu).unwrap();

@@ -179,6 +179,8 @@ pub enum Start {
     /// Counts with quantile bins of the values as hidden states.
     #[default]
     Quantile,
+    /// Counts with clusters of the values around each variable, near in the tree, as hidden states.
+    Neighbourhoods,
     /// Random tables.
     Random,
 }

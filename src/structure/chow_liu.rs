@@ -78,6 +78,28 @@ pub fn chow_liu(binned: &Tensor, bins: i64, pseudocount: f64) -> Parents {
     maximum_spanning_tree(&mutual_information(binned, bins, pseudocount))
 }
 
+/// The variables at most `hops` edges away from each, itself first, with their distance in edges.
+#[must_use]
+pub fn neighbourhoods(parents: &Parents, hops: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut neighbours = vec![Vec::new(); parents.len()];
+    for (child, parent) in parents.iter().enumerate().filter_map(|(c, p)| p.map(|p| (c, p))) {
+        neighbours[child].push(parent);
+        neighbours[parent].push(child);
+    }
+    let around = |start: usize| {
+        let mut found = vec![(start, None, 0)];
+        let mut next = 0;
+        while next < found.len() && found[next].2 < hops {
+            let (node, from, distance) = found[next];
+            let further = neighbours[node].iter().filter(|&&n| Some(n) != from);
+            found.extend(further.map(|&n| (n, Some(node), distance + 1)));
+            next += 1;
+        }
+        found.into_iter().map(|(node, _, distance)| (node, distance)).collect()
+    };
+    (0..parents.len()).map(around).collect()
+}
+
 /// The middle of the longest path of a tree.
 fn centre(neighbours: &[Vec<usize>]) -> usize {
     let (end, _) = farthest(neighbours, 0);
@@ -141,6 +163,13 @@ mod tests {
         let flat: Vec<f64> = weights.concat();
         let parents = maximum_spanning_tree(&Tensor::from_slice(&flat).view([5, 5]));
         assert_eq!(parents, [Some(1), Some(2), None, Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn neighbourhoods_reach_as_far_as_asked() {
+        let found = neighbourhoods(&vec![Some(1), Some(2), None, Some(2), Some(3)], 2);
+        assert_eq!(found[2], [(2, 0), (1, 1), (3, 1), (0, 2), (4, 2)]);
+        assert_eq!(found[4], [(4, 0), (3, 1), (2, 2)]);
     }
 
     #[test]
