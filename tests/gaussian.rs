@@ -3,7 +3,8 @@
 use lvd::device::rng;
 use lvd::em::EmConfig;
 use lvd::patch::PatchModel;
-use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart};
+use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
+use lvd::patch::gaussian::component::Component;
 use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
 use rand::RngExt;
@@ -21,6 +22,11 @@ fn exact() -> GaussianConfig {
         scales: 3,
         ..GaussianConfig::default()
     }
+}
+
+/// The same with scales of luma and chroma apart.
+fn apart() -> GaussianConfig {
+    GaussianConfig { scale_groups: ScaleGroups::LumaChroma, ..exact() }
 }
 
 /// Correlated integers in range, dequantised: `[n, D]`.
@@ -60,13 +66,20 @@ fn log_normal(x: &Tensor, mean: &Tensor, shape: &Tensor) -> f64 {
 }
 
 /// ln p(x | k) by the definition.
-fn reference(model: &GaussianPatches, x: &Tensor, k: i64) -> f64 {
+fn reference(config: &GaussianConfig, model: &GaussianPatches, x: &Tensor, k: i64) -> f64 {
     let (centre, mean) = (tensor(model, "centre"), tensor(model, "mean").get(k));
     let (shape, weights) = (tensor(model, "shape").get(k), tensor(model, "log_weights").get(k));
-    let x = x - centre;
+    let (x, d) = (x - centre, x.numel());
     let scales = [-1f64, 0.0, 1.0].map(f64::exp);
-    let terms = scales.iter().enumerate().map(|(s, scale)| {
-        weights.double_value(&[s as i64]).exp() * log_normal(&x, &mean, &(&shape * (scale * scale))).exp()
+    let apart = config.scale_groups == ScaleGroups::LumaChroma;
+    // Luma is every third variable; components have it first.
+    let mut order: Vec<usize> = (0..d).collect();
+    order.sort_by_key(|i| apart && i % 3 != 0);
+    let x = x.index_select(0, &Tensor::from_slice(&order.iter().map(|&i| i as i64).collect::<Vec<_>>()));
+    let terms = (0..if apart { 9 } else { 3 }).map(|s: usize| {
+        let of = |i: &usize| if apart && !i.is_multiple_of(3) { scales[s / 3] } else { scales[s % 3] };
+        let scale = Tensor::from_slice(&order.iter().map(of).collect::<Vec<_>>());
+        weights.double_value(&[s as i64]).exp() * log_normal(&x, &mean, &(&shape * scale.outer(&scale))).exp()
     });
     terms.sum::<f64>().ln()
 }
@@ -77,26 +90,42 @@ fn assert_close(found: f64, expected: f64, tolerance: f64) {
 
 #[test]
 fn the_density_is_that_of_the_definition_and_marginals_are_its_integrals() {
-    let model = model(&exact(), 2, 3);
-    let x = patches(7, 3, 9);
-    let found = model.log_likelihood(&x).unwrap();
-    for (i, k) in (0..7).flat_map(|i| [(i, 0), (i, 1)]) {
-        assert_close(found.double_value(&[i, k]), reference(&model, &x.get(i), k), 1e-10);
+    for (config, d) in [(exact(), 3), (apart(), 3), (apart(), 6)] {
+        let model = model(&config, 2, d);
+        let x = patches(7, d, 9);
+        let found = model.log_likelihood(&x).unwrap();
+        for (i, k) in (0..7).flat_map(|i| [(i, 0), (i, 1)]) {
+            assert_close(found.double_value(&[i, k]), reference(&config, &model, &x.get(i), k), 1e-10);
+        }
+        integrates(&model, d);
     }
-    // The marginal of two variables: integrate the third on a fine grid.
+}
+
+/// The marginal without one variable is the integral over it, the conditional mean that of the variable times the density.
+fn integrates(model: &GaussianPatches, d: i64) {
+    let x = patches(1, d, 9);
     let one = x.get(0);
     let grid = 4000;
     let line = Tensor::linspace(-40.0, 50.0, grid, (Kind::Double, Device::Cpu));
-    let filled = one.unsqueeze(0).expand([grid, 3], false).copy();
+    let filled = one.unsqueeze(0).expand([grid, d], false).copy();
     filled.select(1, 1).copy_(&line);
-    let integral =
-        model.log_likelihood(&filled).unwrap().exp().sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
+    let density = model.log_likelihood(&filled).unwrap().exp();
+    let integral = density.sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
+    let first = line.unsqueeze(0).matmul(&density).get(0) * (90.0 / 3999.0) / &integral;
     let _ = one.get(1).fill_(f64::NAN);
     let marginal = model.log_likelihood(&one.unsqueeze(0)).unwrap().get(0).exp();
+    let centre = tensor(model, "centre");
     for k in 0..2 {
         assert_close(marginal.double_value(&[k]), integral.double_value(&[k]), 1e-6);
+        let [mean, shape, weights] = ["mean", "shape", "log_weights"].map(|name| tensor(model, name).get(k));
+        let component = Component::new(&mean, &shape, &weights, 1.0, model.common());
+        let order = if d == 3 { vec![0i64, 1, 2] } else { vec![0, 3, 1, 2, 4, 5] };
+        let place = order.iter().position(|&v| v == 1).unwrap() as i64;
+        let ordered = (&one - &centre).index_select(0, &Tensor::from_slice(&order));
+        let found = conditional_mean(&ordered.unsqueeze(0), &component).double_value(&[0, place]);
+        assert_close(found + centre.double_value(&[1]), first.double_value(&[k]), 1e-6);
     }
-    let nothing = Tensor::full([2, 3], f64::NAN, (Kind::Double, Device::Cpu));
+    let nothing = Tensor::full([2, d], f64::NAN, (Kind::Double, Device::Cpu));
     assert!(model.log_likelihood(&nothing).unwrap().abs().max().double_value(&[]) < 1e-300);
 }
 
@@ -106,13 +135,7 @@ fn conditionals_are_schur_complements() {
     let parts = [tensor(&model, "mean"), tensor(&model, "shape")].map(|t| t.get(0));
     let [mean, shape] = &parts;
     let x = Tensor::from_slice(&[f64::NAN, 1.5, f64::NAN, 0.5]);
-    let component = lvd::patch::gaussian::component::Component::new(
-        mean,
-        shape,
-        &tensor(&model, "log_weights").get(0),
-        1.0,
-        model.common(),
-    );
+    let component = Component::new(mean, shape, &tensor(&model, "log_weights").get(0), 1.0, model.common());
     let found = conditional_mean(&x.unsqueeze(0), &component).get(0);
     // The precision matrix knows both: E[m | o] = mu_m - P_mm^-1 P_mo (x_o - mu_o), Cov = P_mm^-1.
     let precision = shape.inverse();
@@ -130,8 +153,8 @@ fn conditionals_are_schur_complements() {
 
 #[test]
 fn the_ordered_reading_sums_to_one_and_is_no_less_than_the_bound() {
-    for (d, scales) in [(2, 1), (2, 3), (3, 3)] {
-        let model = model(&GaussianConfig { scales, ..exact() }, 2, d);
+    for (d, scales, config) in [(2, 1, exact()), (2, 3, exact()), (3, 3, exact()), (3, 3, apart())] {
+        let model = model(&GaussianConfig { scales, ..config }, 2, d);
         let worlds = worlds(d as u32);
         let mass = model.log_likelihood(&worlds).unwrap();
         let sums = mass.exp().sum_dim_intlist(0, false, Kind::Double);
@@ -186,7 +209,7 @@ fn objective(model: &GaussianPatches, x: &Tensor, config: &GaussianConfig, pseud
         let trace = prior.matmul(&shape.inverse()).trace().double_value(&[]);
         total -= 0.5 * config.prior_strength * (shape.det().double_value(&[]).ln() + trace);
         let weights = tensor(model, "log_weights").get(c).sum(Kind::Double).double_value(&[]);
-        total += pseudocount / config.scales as f64 * weights;
+        total += pseudocount / model.common().count() as f64 * weights;
     }
     total
 }
@@ -195,6 +218,7 @@ fn objective(model: &GaussianPatches, x: &Tensor, config: &GaussianConfig, pseud
 fn full_em_never_lowers_likelihood_times_prior() {
     for covariance in [Covariance::Full, Covariance::LowRank { rank: 1 }] {
         never_falls(&GaussianConfig { floor: 1e-9, covariance, ..exact() });
+        never_falls(&GaussianConfig { floor: 1e-9, covariance, ..apart() });
     }
 }
 
@@ -219,14 +243,16 @@ fn never_falls(config: &GaussianConfig) {
 
 #[test]
 fn a_step_from_the_statistics_that_the_parameters_imply_changes_nothing() {
-    let mut model = model(&GaussianConfig { floor: 1e-9, ..exact() }, 2, 3);
-    let before = [tensor(&model, "mean"), tensor(&model, "shape")];
-    model.start(&EmConfig { pseudocount: 0.0, ..EmConfig::default() }, 40.0);
-    let x = patches(30, 3, 5);
-    model.accumulate(&x, &Tensor::full([30, 2], 0.5, (Kind::Double, Device::Cpu))).unwrap();
-    model.step(1e-12);
-    for (before, after) in before.iter().zip([tensor(&model, "mean"), tensor(&model, "shape")]) {
-        assert!((before - after).abs().max().double_value(&[]) < 1e-9);
+    for config in [exact(), apart()] {
+        let mut model = model(&GaussianConfig { floor: 1e-9, ..config }, 2, 3);
+        let before = [tensor(&model, "mean"), tensor(&model, "shape")];
+        model.start(&EmConfig { pseudocount: 0.0, ..EmConfig::default() }, 40.0);
+        let x = patches(30, 3, 5);
+        model.accumulate(&x, &Tensor::full([30, 2], 0.5, (Kind::Double, Device::Cpu))).unwrap();
+        model.step(1e-12);
+        for (before, after) in before.iter().zip([tensor(&model, "mean"), tensor(&model, "shape")]) {
+            assert!((before - after).abs().max().double_value(&[]) < 1e-9);
+        }
     }
 }
 
@@ -241,6 +267,18 @@ fn samples_occur_as_often_as_the_ordered_reading_says() {
     let mass = model.log_likelihood(&worlds).unwrap().select(1, 0).exp();
     let total_variation = (share - mass).abs().sum(Kind::Double).double_value(&[]) / 2.0;
     assert!(total_variation < 0.08, "{total_variation}");
+}
+
+#[test]
+fn luma_and_chroma_come_back_in_their_places() {
+    let mut rng = rng(6, "test", 0);
+    let rows: Vec<f64> = (0..1200).map(|i| f64::from(i % 6) * 2.0 + rng.random::<f64>()).collect();
+    let config = GaussianConfig { scales: 1, prior_strength: 0.0, floor: 1e-3, ..apart() };
+    let x = Tensor::from_slice(&rows).view([200, 6]);
+    let model = start::from_members(&config, &[x], &[(0, 11); 6], Device::Cpu).unwrap();
+    let drawn = model.sample(0, 500, &mut rng).to_kind(Kind::Double).mean_dim([0i64].as_slice(), false, Kind::Double);
+    let expected = Tensor::arange(6, (Kind::Double, Device::Cpu)) * 2.0;
+    assert!((drawn - expected).abs().max().double_value(&[]) < 0.1);
 }
 
 #[test]

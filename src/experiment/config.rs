@@ -9,7 +9,7 @@ use crate::data::DataConfig;
 use crate::distill::config::{BaselinesConfig, DistillConfig};
 use crate::em::Rule;
 use crate::latents::KMeansConfig;
-use crate::patch::config::{FamilyConfig, GaussianStart, PatchConfig};
+use crate::patch::config::{FamilyConfig, GaussianStart, PatchConfig, ScaleGroups};
 use crate::refusal::Problems;
 use crate::teacher::TeacherConfig;
 use crate::wavelet::Transform;
@@ -110,6 +110,12 @@ impl Config {
             let message = "expected kind decayed: Gaussians learn from decayed statistics only";
             problems.check(em.rule == Rule::Decayed, format!("{path}.rule"), message);
         }
+        let apart = !matches!(self.color, ColorSpace::Grey | ColorSpace::Rgb | ColorSpace::YcocgRMod);
+        problems.check(
+            gaussian.scale_groups == ScaleGroups::One || apart,
+            "patch.family.scale_groups",
+            "expected one: this color does not keep luma and chroma apart, ycocg_r does",
+        );
         problems.check(
             gaussian.start == GaussianStart::Clusters || d.hard.epochs == 0,
             "distill.hard.epochs",

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
 use super::Input;
 use crate::em::InputFamily;
@@ -85,8 +86,10 @@ impl Default for HcltConfig {
 pub struct GaussianConfig {
     /// Which covariances the shapes have.
     pub covariance: Covariance,
-    /// Contrast scales, S; 1 for plain Gaussians.
+    /// Contrast scales; 1 for plain Gaussians.
     pub scales: usize,
+    /// Which variables have a scale in common; where there are two groups, all pairs of scales are looked at.
+    pub scale_groups: ScaleGroups,
     /// The scales go from exp(-span) to exp(span).
     pub span: f64,
     /// Patches that the prior on every shape counts for (lambda).
@@ -142,6 +145,32 @@ impl Covariance {
     }
 }
 
+/// Which variables of a Gaussian have a contrast scale in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleGroups {
+    /// All of them.
+    #[default]
+    One,
+    /// The first of three channels, and the other two: luma and chroma.
+    LumaChroma,
+}
+
+impl ScaleGroups {
+    /// The `d` variables of a patch (row, column, channel) group by group, int64 `[D]`, and how many each group has.
+    pub fn order(self, d: i64) -> (Tensor, Vec<i64>) {
+        let all = Tensor::arange(d, (Kind::Int64, Device::Cpu));
+        match self {
+            Self::One => (all, vec![d]),
+            Self::LumaChroma => {
+                let channels = all.view([-1, 3]);
+                let order = Tensor::cat(&[channels.select(1, 0), channels.narrow(1, 1, 2).reshape([-1])], 0);
+                (order, vec![d / 3, d - d / 3])
+            }
+        }
+    }
+}
+
 /// Where first parameters of Gaussians come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +188,7 @@ impl Default for GaussianConfig {
         Self {
             covariance: Covariance::Full,
             scales: 9,
+            scale_groups: ScaleGroups::One,
             span: 1.0,
             prior_strength: 50.0,
             prior_scale: 0.05,
@@ -198,6 +228,15 @@ impl PatchConfig {
 }
 
 impl GaussianConfig {
+    /// All combinations of scales of so many groups: `[S, G]`, float64.
+    pub fn scale_grid(&self, groups: usize) -> Tensor {
+        let n = self.scales;
+        let log_scale = |s: usize| if n == 1 { 0.0 } else { self.span * (2.0 * s as f64 / (n as f64 - 1.0) - 1.0) };
+        let rows =
+            (0..n.pow(groups as u32)).flat_map(|s| (0..groups).map(move |g| log_scale(s / n.pow(g as u32) % n).exp()));
+        Tensor::from_slice(&rows.collect::<Vec<_>>()).view([-1, groups as i64])
+    }
+
     /// Note what is wrong with the values.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         let mut least = |name: &str, value: f64, least: f64| {

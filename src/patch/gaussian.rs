@@ -9,8 +9,9 @@
 //!
 //! What is read follows from the patches: floats are points of the density, integers are read in order.
 
-pub mod component;
+pub mod factor;
 pub mod low_rank;
+pub mod component;
 pub mod marginal;
 pub mod ordered;
 pub mod start;
@@ -46,6 +47,8 @@ pub struct GaussianPatches {
     covariance: Tensor,
     /// What all patches are taken about `[D]`, float64.
     centre: Tensor,
+    /// The variables in the order of the components, group by group; int64 `[D]`.
+    order: Tensor,
     /// Behind locks so that the CPU's threads can share them out.
     components: Vec<Mutex<Component>>,
     marginal: Marginal,
@@ -59,13 +62,15 @@ impl GaussianPatches {
     /// A model without components whose prior follows the moments of all patches: `centre` `[D]`, `covariance` `[D, D]`.
     fn empty(config: &GaussianConfig, ranges: &[(i64, i64)], centre: &Tensor, covariance: &Tensor) -> Self {
         let device = centre.device();
-        let steps = config.scales.max(2) as f64 - 1.0;
-        let log_scale = |s: usize| if config.scales == 1 { 0.0 } else { config.span * (2.0 * s as f64 / steps - 1.0) };
-        let scales: Vec<f64> = (0..config.scales).map(|s| log_scale(s).exp()).collect();
-        let eye = Tensor::eye(ranges.len() as i64, (Kind::Double, device));
+        let d = ranges.len() as i64;
+        let (order, groups) = config.scale_groups.order(d);
+        let order = order.to_device(device);
+        let eye = Tensor::eye(d, (Kind::Double, device));
+        let covariance = covariance.to_kind(Kind::Double);
         let common = Common {
-            scales: Tensor::from_slice(&scales).to_device(device),
-            prior_shape: covariance.to_kind(Kind::Double) * config.prior_scale + eye / 12.0,
+            scales: config.scale_grid(groups.len()).to_device(device),
+            groups,
+            prior_shape: reordered(&covariance, &order) * config.prior_scale + eye / 12.0,
             prior_strength: config.prior_strength,
             floor: config.floor,
             rank: config.covariance.rank(),
@@ -75,8 +80,9 @@ impl GaussianPatches {
             config: config.clone(),
             ranges: ranges.to_vec(),
             common,
-            covariance: covariance.to_kind(Kind::Double),
+            covariance,
             centre: centre.to_kind(Kind::Double),
+            order,
             components: Vec::new(),
             marginal: Marginal::default(),
             pseudocount: 1.0,
@@ -105,13 +111,18 @@ impl GaussianPatches {
         &self.common
     }
 
-    /// Patches about the centre, in the kind that passes compute in.
+    /// Patches about the centre, in the order of the components and the kind that passes compute in.
     fn centred(&self, patches: &Tensor) -> Result<Tensor> {
         let (_, variables) = patches.size2()?;
         let expected = self.ranges.len() as i64;
         require!(variables == expected, "the patches have {variables} numbers each, the Gaussians expect {expected}");
         let centred = patches.to_device(self.device()).to_kind(Kind::Double) - &self.centre;
-        Ok(centred.to_kind(self.common.kind))
+        Ok(self.in_order(&centred.to_kind(self.common.kind)))
+    }
+
+    /// The columns of `[N, D]` in the order of the components.
+    fn in_order(&self, patches: &Tensor) -> Tensor {
+        if self.common.groups.len() == 1 { patches.shallow_clone() } else { patches.index_select(1, &self.order) }
     }
 
     /// ln p(x | k) of the density `[N, K]`.
@@ -131,8 +142,8 @@ impl GaussianPatches {
         require!(outside.int64_value(&[]) == 0, "the patches hold a value outside the range of its variable");
         let integers = Integers {
             middle: self.centred(&(values.to_kind(Kind::Double) + 0.5))?,
-            lowest: values.eq_tensor(&low),
-            highest: values.eq_tensor(&high),
+            lowest: self.in_order(&values.eq_tensor(&low)),
+            highest: self.in_order(&values.eq_tensor(&high)),
         };
         let density = self.log_density(&integers.middle);
         let window = self.config.ordered_window;
@@ -154,6 +165,11 @@ impl GaussianPatches {
     fn stacked(&self, of: impl Fn(&Component) -> Tensor) -> Tensor {
         Tensor::stack(&self.components.iter().map(|c| of(&lock(c))).collect::<Vec<_>>(), 0)
     }
+}
+
+/// Rows and columns of `[D, D]` in another order.
+fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
+    matrix.index_select(0, order).index_select(1, order)
 }
 
 fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
@@ -183,7 +199,7 @@ impl PatchModel for GaussianPatches {
 
     fn parameter_count(&self) -> usize {
         let d = self.ranges.len();
-        self.components.len() * (d + self.config.covariance.parameters(d) + self.config.scales - 1)
+        self.components.len() * (d + self.config.covariance.parameters(d) + self.common.count() as usize - 1)
     }
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
@@ -259,7 +275,7 @@ impl PatchModel for GaussianPatches {
         self.marginal.forget();
         let even = 1.0 / self.components.len() as f64;
         let eye = Tensor::eye(self.ranges.len() as i64, (Kind::Double, self.device()));
-        let shape = &self.covariance + eye * self.config.floor;
+        let shape = reordered(&self.covariance, &self.order) + eye * self.config.floor;
         let lower = shape.linalg_cholesky(false);
         for component in &self.components {
             let mean = lower.mv(&start::normal(self.ranges.len(), rng).to_device(self.device()));
@@ -272,19 +288,21 @@ impl PatchModel for GaussianPatches {
         let d = self.ranges.len();
         let normal = start::normal(count * d, rng).view([count as i64, d as i64]).to_device(self.device());
         let weights = Vec::<f64>::try_from(component.log_weights.exp()).expect("weights are a vector");
-        let scale = (0..count).map(|_| {
+        let chosen = (0..count).map(|_| {
             let mut left = rng.random::<f64>();
-            let s = weights
+            let chosen = weights
                 .iter()
                 .position(|w| {
                     left -= w;
                     left < 0.0
                 })
                 .unwrap_or(weights.len() - 1);
-            self.common.scales.double_value(&[s as i64])
+            chosen as i64
         });
-        let scale = Tensor::from_slice(&scale.collect::<Vec<_>>()).view([-1, 1]).to_device(self.device());
-        let x = normal.matmul(&component.shape.linalg_cholesky(false).tr()) * scale + &component.mean + &self.centre;
+        let chosen = Tensor::from_slice(&chosen.collect::<Vec<_>>()).to_device(self.device());
+        let scale = self.common.scales.index_select(0, &chosen).index_select(1, &self.common.group_of());
+        let x = normal.matmul(&component.shape.linalg_cholesky(false).tr()) * scale + &component.mean;
+        let x = x.index_select(1, &self.order.argsort(0, false)) + &self.centre;
         let values = x.floor().to_kind(Kind::Int64);
         let bounds =
             self.ranges.iter().enumerate().map(|(v, (low, high))| values.select(1, v as i64).clamp(*low, *high));

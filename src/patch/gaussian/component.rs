@@ -1,11 +1,17 @@
 //! One Gaussian scale mixture and its EM step.
 //!
 //! ```text
-//! p(x) = sum_s w_s N(x; mu, sigma_s^2 Sigma)            Sigma = L L^T,  y = L^-1 (x - mu),  q = |y|^2
-//! r_s(x) = posterior of scale s                          v(x) = sum_s r_s(x) / sigma_s^2
-//! mu = sum v x / sum v,     S = sum v (x - mu)(x - mu)^T,      w_s = (sum r_s + a/S) / (n + a)
+//! p(x) = sum_s w_s N(x; mu, D_s Sigma D_s)          D_s = diag(sigma_sg), one scale for every group g of variables
+//! Sigma = L L^T,   y_g = L^-1 (x - mu)_g,  q_gh = y_g . y_h       (x)_g: x with zeros outside of group g
+//! ln p(x, s) = ln w_s - sum_g D_g ln sigma_sg - ln|L| - (D/2) ln 2 pi - 1/2 sum_gh q_gh / (sigma_sg sigma_sh)
+//! r_s(x) = posterior of scale s                       v_gh(x) = sum_s r_s(x) / (sigma_sg sigma_sh)
+//! mu:  sum_h Sigma^-1_gh (sum v_gh (x_h - mu_h)) = 0   for every g;     w_s = (sum r_s + a/S) / (n + a)
+//! S_gh = sum v_gh (x - mu)_g (x - mu)_h^T
 //! Sigma = (S + lambda T) / (n + lambda), eigenvalues at least the floor
 //! ```
+//!
+//! With one group this is the Gaussian scale mixture, `mu = sum v x / sum v`. With more the mean is the best for the shape
+//! before the step and the shape the best for the new mean, so likelihood times prior still never falls.
 //!
 //! The last line is the maximum of likelihood times an inverse-Wishart prior, `-(lambda/2) (ln|Sigma| + tr(T Sigma^-1))`,
 //! over matrices whose eigenvalues keep the floor. [`Component::set`] is the one place that guarantees a shape that is
@@ -14,20 +20,16 @@
 
 use tch::{Kind, Tensor};
 
+use super::factor::{Factor, spans};
 use super::low_rank::LowRank;
-
-/// Examples whitened in one go, so that they stay in the cache.
-const ROWS: i64 = 512;
-/// Bands that a whitening is cut into, and variables that are worth one.
-const BANDS: i64 = 4;
-const LEAST_BAND: i64 = 16;
-const LN_2PI: f64 = 1.837_877_066_409_345_3;
 
 /// What all components of a model share; every component holds it, so that threads need nothing else.
 #[derive(Debug)]
 pub struct Common {
-    /// Scales `sigma_s` `[S]`, float64.
+    /// Scales `sigma_sg` `[S, G]`, float64.
     pub scales: Tensor,
+    /// Variables of each group; they lie side by side.
+    pub groups: Vec<i64>,
     /// Prior shape T `[D, D]`, float64.
     pub prior_shape: Tensor,
     /// lambda: patches that the prior counts for.
@@ -44,7 +46,51 @@ impl Common {
     /// The same tensors for another holder.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self { scales: self.scales.shallow_clone(), prior_shape: self.prior_shape.shallow_clone(), ..*self }
+        Self {
+            scales: self.scales.shallow_clone(),
+            groups: self.groups.clone(),
+            prior_shape: self.prior_shape.shallow_clone(),
+            ..*self
+        }
+    }
+
+    /// Logarithms of even weights `[S]`.
+    fn even(&self) -> Tensor {
+        self.scales.select(1, 0).full_like(-(self.count() as f64).ln())
+    }
+
+    /// The group of every variable: int64 `[D]`.
+    pub fn group_of(&self) -> Tensor {
+        let numbers = self.groups.iter().zip(0i64..).flat_map(|(&n, g)| std::iter::repeat_n(g, n as usize));
+        Tensor::from_slice(&numbers.collect::<Vec<_>>()).to_device(self.scales.device())
+    }
+
+    /// A number for every pair of variables `[D, D]` from one for every pair of groups `[G, G]`.
+    fn by_variables(&self, by_groups: &Tensor) -> Tensor {
+        let group_of = self.group_of();
+        by_groups.index_select(0, &group_of).index_select(1, &group_of)
+    }
+
+    /// From `[G, G, D]` the entries `[G, D]` whose second group is the variable's own.
+    fn own_columns(&self, all: &Tensor) -> Tensor {
+        let own = spans(&self.groups).zip(0..).map(|((start, len), h)| all.select(1, h).narrow(1, start, len));
+        Tensor::cat(&own.collect::<Vec<_>>(), 1)
+    }
+
+    /// sum `v_gh x_g x_h^T` `[D, D]` of x `[N, D]` and v `[G, G, N]`.
+    fn second(&self, v: &Tensor, x: &Tensor) -> Tensor {
+        let row = |((start, len), g): ((i64, i64), i64)| {
+            let mine = x.narrow(1, start, len).tr();
+            let block = |((start, len), h)| (&mine * v.get(g).get(h)).matmul(&x.narrow(1, start, len));
+            Tensor::cat(&spans(&self.groups).zip(0..).map(block).collect::<Vec<_>>(), 1)
+        };
+        Tensor::cat(&spans(&self.groups).zip(0..).map(row).collect::<Vec<_>>(), 0)
+    }
+
+    /// `1 / (sigma_sg sigma_sh)` `[G, G, S]`.
+    fn precisions(&self) -> Tensor {
+        let inverse = self.scales.reciprocal().tr();
+        inverse.unsqueeze(1) * inverse.unsqueeze(0)
     }
 
     /// Number of scales.
@@ -60,11 +106,11 @@ impl Common {
 pub struct Moments {
     /// sum `r_s`, `[S]`.
     pub scales: Tensor,
-    /// sum v, `[]`.
+    /// sum `v_gh`, `[G, G]`.
     pub weight: Tensor,
-    /// sum v x, `[D]`.
+    /// sum `v_gh x_h`, `[G, D]`: h is the group of the column.
     pub first: Tensor,
-    /// sum v x x^T, `[D, D]`.
+    /// sum `v_gh x_g x_h^T`, `[D, D]`.
     pub second: Tensor,
 }
 
@@ -90,79 +136,12 @@ pub struct Component {
     factor: Factor,
 }
 
-/// L^-1 in the form that whitens fastest.
-#[derive(Debug)]
-pub struct Factor {
-    /// Transpose of L^-1 `[D, D]`: upper triangular.
-    transposed: Tensor,
-    /// -L^-1 mu `[D]`.
-    bias: Tensor,
-    /// ln |L|.
-    log_det: f64,
-}
-
-impl Factor {
-    /// Of a mean and a positive definite shape.
-    #[must_use]
-    pub fn new(mean: &Tensor, shape: &Tensor, kind: Kind) -> Self {
-        let lower = shape.linalg_cholesky(false);
-        let log_det = lower.diagonal(0, 0, 1).log().sum(Kind::Double).double_value(&[]);
-        let eye = Tensor::eye(mean.size()[0], (Kind::Double, mean.device()));
-        let inverse = lower.linalg_solve_triangular(&eye, false, true, false);
-        let bias = -inverse.mv(mean);
-        Self { transposed: inverse.tr().to_kind(kind).contiguous(), bias: bias.to_kind(kind), log_det }
-    }
-
-    /// y `[N, D]`.
-    pub fn whiten(&self, x: &Tensor) -> Tensor {
-        Tensor::cat(&self.bands(x), 1)
-    }
-
-    /// q `[N]`.
-    pub fn squared_distance(&self, x: &Tensor) -> Tensor {
-        let n = x.size()[0];
-        let squares = |y: Tensor| y.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).square_();
-        let rows = |start: i64| {
-            let bands = self.bands(&x.narrow(0, start, ROWS.min(n - start)));
-            bands.into_iter().map(squares).reduce(|sum, more| sum + more).expect("at least one band")
-        };
-        let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(rows).collect();
-        if parts.is_empty() { x.new_zeros([0], (x.kind(), x.device())) } else { Tensor::cat(&parts, 0) }
-    }
-
-    /// y in bands of variables: a band needs the variables before its end only, which saves most of the triangle's zeros.
-    fn bands(&self, x: &Tensor) -> Vec<Tensor> {
-        let d = x.size()[1];
-        let width = if d < LEAST_BAND * BANDS { d } else { d.div_euclid(BANDS) };
-        let band = |start: i64| {
-            let (width, end) = (width.min(d - start), (start + width).min(d));
-            let columns = self.transposed.narrow(1, start, width).narrow(0, 0, end);
-            self.bias.narrow(0, start, width).addmm(&x.narrow(1, 0, end), &columns)
-        };
-        (0..d).step_by(width.max(1) as usize).map(band).collect()
-    }
-
-    /// The standard deviation of every variable given those before it `[D]`, at scale 1.
-    pub fn deviations(&self) -> Tensor {
-        self.transposed.diagonal(0, 0, 1).reciprocal()
-    }
-
-    /// ln p(x, s) `[S, N]` from q `[N]`.
-    pub fn log_joint(&self, distance: &Tensor, log_weights: &Tensor, scales: &Tensor) -> Tensor {
-        let d = self.bias.size()[0] as f64;
-        let constant = log_weights - scales.log() * d - (self.log_det + 0.5 * d * LN_2PI);
-        let rate = scales.square().reciprocal() * -0.5;
-        let kind = distance.kind();
-        constant.to_kind(kind).unsqueeze(1).addcmul(&rate.to_kind(kind).unsqueeze(1), &distance.unsqueeze(0))
-    }
-}
-
 impl Component {
     /// A component with these parameters.
     #[must_use]
     pub fn new(mean: &Tensor, shape: &Tensor, log_weights: &Tensor, share: f64, common: &Common) -> Self {
         let [mean, shape, log_weights] = [mean, shape, log_weights].map(|t| t.to_kind(Kind::Double).copy());
-        let factor = Factor::new(&mean, &shape, common.kind);
+        let factor = Factor::new(&mean, &shape, &common.groups, common.kind);
         let common = common.share();
         Self { mean, shape, log_weights, share, batch: None, memory: None, common, low_rank: None, factor }
     }
@@ -172,7 +151,7 @@ impl Component {
         let spread = common.scales.square().mean(Kind::Double);
         let blend = covariance / spread * count + &common.prior_shape * common.prior_strength;
         let shape = floored(&(blend / (count + common.prior_strength)), common.floor);
-        let even = common.scales.full_like(-(common.count() as f64).ln());
+        let even = common.even();
         let low_rank = common.rank.map(|rank| LowRank::principal(&shape, rank, common.floor));
         let shape = low_rank.as_ref().map_or(shape, LowRank::shape);
         Self { low_rank, ..Self::new(mean, &shape, &even, share, common) }
@@ -186,30 +165,29 @@ impl Component {
 
     /// ln p(x) `[N]` for x `[N, D]`.
     pub fn log_likelihood(&self, x: &Tensor) -> Tensor {
-        let joint = self.log_joint(&self.factor.squared_distance(x));
+        let joint = self.log_joint(&self.factor.products(x));
         // Faster than libtorch's own, which looks for infinities first.
         let most = joint.amax([0i64].as_slice(), true);
         (joint - &most).exp_().sum_dim_intlist(0, false, None).log_() + most.squeeze_dim(0)
     }
 
-    /// ln p(x, s) `[S, N]` from q `[N]`.
-    pub fn log_joint(&self, distance: &Tensor) -> Tensor {
-        self.factor.log_joint(distance, &self.log_weights, &self.common.scales)
+    /// ln p(x, s) `[S, N]` from [`Factor::products`].
+    pub fn log_joint(&self, products: &Tensor) -> Tensor {
+        self.factor.log_joint(products, &self.log_weights, &self.common.scales)
     }
 
     /// Add the moments of x `[N, D]` with weights `[N]`.
     pub fn accumulate(&mut self, x: &Tensor, weights: &Tensor) {
-        let joint = self.log_joint(&self.factor.squared_distance(x)); // [S, N]
+        let joint = self.log_joint(&self.factor.products(x)); // [S, N]
         let posterior = joint.softmax(0, joint.kind()) * weights.to_kind(joint.kind());
-        let precision = self.common.scales.square().reciprocal().to_kind(joint.kind());
-        let v = precision.unsqueeze(0).matmul(&posterior).squeeze_dim(0); // [N]
+        let v = self.common.precisions().to_kind(joint.kind()).matmul(&posterior); // [G, G, N]
         let centred = x - self.mean.to_kind(x.kind());
-        let weighted = &centred * v.unsqueeze(1);
+        let first = v.matmul(&centred); // [G, G, D]
         let moments = Moments {
             scales: posterior.sum_dim_intlist(1, false, Kind::Double),
-            weight: v.sum(Kind::Double),
-            first: weighted.sum_dim_intlist(0, false, Kind::Double),
-            second: weighted.tr().matmul(&centred).to_kind(Kind::Double),
+            weight: v.sum_dim_intlist(-1, false, Kind::Double),
+            first: self.common.own_columns(&first).to_kind(Kind::Double),
+            second: self.common.second(&v, &centred).to_kind(Kind::Double),
         };
         match &mut self.batch {
             Some(batch) => batch.blend(1.0, &moments, 1.0),
@@ -221,7 +199,7 @@ impl Component {
     /// scales' weights.
     pub fn step(&mut self, eta: f64, batch: f64, examples: f64, pseudocount: f64) {
         let mut memory = self.memory.take().unwrap_or_else(|| self.implied(examples));
-        let new = self.batch.take().map_or_else(|| memory.zeros_like(), |batch| batch.about_origin(&self.mean));
+        let new = self.batch.take().map_or_else(|| memory.zeros_like(), |batch| batch.about(&self.mean, &self.common));
         memory.blend(1.0 - eta, &new, eta * examples / batch);
         self.set(&memory, examples, pseudocount);
         self.memory = Some(memory);
@@ -236,11 +214,11 @@ impl Component {
         let weights = &moments.scales + even;
         self.log_weights = (&weights / weights.sum(Kind::Double).clamp_min(f64::MIN_POSITIVE)).log();
         if n > 0.0 {
-            self.mean = &moments.first / &moments.weight;
+            self.mean = self.best_mean(moments);
         } else {
-            self.log_weights = self.log_weights.full_like(-(common.count() as f64).ln());
+            self.log_weights = common.even();
         }
-        let scatter = &moments.second - self.mean.outer(&self.mean) * &moments.weight;
+        let scatter = moments.about(&-&self.mean, &common).second;
         let shape = (scatter + &common.prior_shape * common.prior_strength) / (n + common.prior_strength).max(1e-300);
         let target = floored(&((&shape + shape.tr()) * 0.5), common.floor);
         self.shape = match common.rank {
@@ -252,7 +230,18 @@ impl Component {
                 low_rank.shape()
             }
         };
-        self.factor = Factor::new(&self.mean, &self.shape, common.kind);
+        self.factor = Factor::new(&self.mean, &self.shape, &common.groups, common.kind);
+    }
+
+    /// The most probable mean at the present shape.
+    fn best_mean(&self, moments: &Moments) -> Tensor {
+        if self.common.groups.len() == 1 {
+            return moments.first.get(0) / moments.weight.get(0);
+        }
+        let precision = Tensor::linalg_inv(&self.shape);
+        let right = &precision * moments.first.index_select(0, &self.common.group_of());
+        let left = precision * self.common.by_variables(&moments.weight);
+        Tensor::linalg_solve(&left, &right.sum_dim_intlist(1, false, Kind::Double), true)
     }
 
     /// The moments of `examples` times this component's share of patches that would lead to its present parameters.
@@ -260,14 +249,10 @@ impl Component {
         let common = &self.common;
         let n = self.share * examples;
         let weights = self.log_weights.exp();
-        let weight = (&weights / common.scales.square()).sum(Kind::Double) * n;
-        let scatter = &self.shape * (n + common.prior_strength) - &common.prior_shape * common.prior_strength;
-        Moments {
-            scales: weights * n,
-            first: &self.mean * &weight,
-            second: scatter + self.mean.outer(&self.mean) * &weight,
-            weight,
-        }
+        let weight = common.precisions().matmul(&weights) * n;
+        let shape = &self.shape * (n + common.prior_strength) - &common.prior_shape * common.prior_strength;
+        let first = self.mean.zeros_like().unsqueeze(0).repeat([common.groups.len() as i64, 1]);
+        Moments { scales: weights * n, first, second: shape, weight }.about(&self.mean, common)
     }
 
     /// The longest axis of the shape, scaled to one standard deviation `[D]`.
@@ -297,11 +282,17 @@ impl Moments {
         }
     }
 
-    /// Moments about the origin from those about a mean.
-    fn about_origin(self, mean: &Tensor) -> Self {
-        let cross = self.first.outer(mean);
-        let second = self.second + &cross + cross.tr() + mean.outer(mean) * &self.weight;
-        Self { first: self.first + mean * &self.weight, second, ..self }
+    /// Those of x + shift from those of x.
+    fn about(&self, shift: &Tensor, common: &Common) -> Self {
+        let group_of = common.group_of();
+        let cross = self.first.index_select(0, &group_of).tr() * shift; // [i, j]: sum v_gh x_i shift_j
+        let weight = common.by_variables(&self.weight);
+        Self {
+            scales: self.scales.shallow_clone(),
+            weight: self.weight.shallow_clone(),
+            first: &self.first + self.weight.index_select(1, &group_of) * shift,
+            second: &self.second + &cross + cross.tr() + weight * shift.outer(shift),
+        }
     }
 
     fn zeros_like(&self) -> Self {

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use tch::{Kind, Tensor};
 
-use super::component::{Component, Factor};
+use super::component::Component;
+use super::factor::Factor;
 
 /// Factors of the observed part of every component, by mask.
 #[derive(Debug, Default)]
@@ -44,9 +45,9 @@ impl Marginal {
                 .entry(group.mask.clone())
                 .or_insert_with(|| components.iter().map(|component| group.factor(component)).collect());
             let by_cluster = factors.iter().zip(components).map(|(factor, component)| {
-                let joint =
-                    factor.log_joint(&factor.squared_distance(&seen), &component.log_weights, &component.common.scales);
-                joint.logsumexp(0, false)
+                factor
+                    .log_joint(&factor.products(&seen), &component.log_weights, &component.common.scales)
+                    .logsumexp(0, false)
             });
             let _ = all.shallow_clone().index_copy_(0, &group.rows, &Tensor::stack(&by_cluster.collect::<Vec<_>>(), 1));
         }
@@ -54,8 +55,8 @@ impl Marginal {
     }
 }
 
-/// E[missing | observed, k] filled into x `[N, D]` about the centre: `[N, D]`, by the Schur complement
-/// `mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o)`; the scale does not matter to the mean.
+/// E[missing | observed, k] filled into x `[N, D]` about the centre: `[N, D]`, by the Schur complement at every scale,
+/// `mu_m + D_m Sigma_mo Sigma_oo^-1 D_o^-1 (x_o - mu_o)`, weighted by the scales' posteriors.
 pub fn conditional_mean(x: &Tensor, component: &Component) -> Tensor {
     let filled = x.to_kind(Kind::Double);
     for group in groups(x) {
@@ -65,20 +66,31 @@ pub fn conditional_mean(x: &Tensor, component: &Component) -> Tensor {
         let part = |vector: &Tensor, which: &Tensor| vector.index_select(0, which);
         let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
         let rows = filled.index_select(0, &group.rows);
-        let mut mean = part(&component.mean, &group.missing).unsqueeze(0).expand([rows.size()[0], -1], false);
+        let mut mean = part(&component.mean, &group.missing).unsqueeze(0).repeat([rows.size()[0], 1]);
         if group.observed.numel() > 0 {
-            let deviation = rows.index_select(1, &group.observed) - part(&component.mean, &group.observed);
-            let seen = block(&group.observed, &group.observed);
-            let gain = Tensor::linalg_solve(&seen, &block(&group.observed, &group.missing), true);
-            mean += deviation.matmul(&gain);
+            let seen = rows.index_select(1, &group.observed);
+            let deviation = &seen - part(&component.mean, &group.observed);
+            let shape = block(&group.observed, &group.observed);
+            let gain = Tensor::linalg_solve(&shape, &block(&group.observed, &group.missing), true);
+            let common = &component.common;
+            let factor = group.factor(component);
+            let products = factor.products(&seen.to_kind(common.kind));
+            let posterior =
+                factor.log_joint(&products, &component.log_weights, &common.scales).softmax(0, Kind::Double);
+            let scales = common.scales.index_select(1, &common.group_of());
+            let [above, below] = [&group.missing, &group.observed].map(|which| scales.index_select(1, which));
+            for s in 0..common.count() {
+                let moved = (&deviation / below.get(s)).matmul(&gain) * above.get(s);
+                mean += moved * posterior.get(s).unsqueeze(1);
+            }
         }
-        let rows = rows.index_copy(1, &group.missing, &mean.contiguous());
+        let rows = rows.index_copy(1, &group.missing, &mean);
         let _ = filled.shallow_clone().index_copy_(0, &group.rows, &rows);
     }
     filled
 }
 
-/// Covariance of the missing variables given the observed ones at scale 1: `Sigma_mm - Sigma_mo Sigma_oo^-1 Sigma_om`.
+/// Covariance of the missing variables given the observed ones where all scales are 1: `Sigma_mm - Sigma_mo Sigma_oo^-1 Sigma_om`.
 pub fn conditional_shape(mask: &[bool], component: &Component) -> Tensor {
     let group = Group::new(mask.to_vec(), Tensor::zeros([0], (Kind::Int64, component.mean.device())));
     let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
@@ -99,8 +111,12 @@ impl Group {
     }
 
     fn factor(&self, component: &Component) -> Factor {
+        let common = &component.common;
         let shape = component.shape.index_select(0, &self.observed).index_select(1, &self.observed);
-        Factor::new(&component.mean.index_select(0, &self.observed), &shape, component.common.kind)
+        let of =
+            common.group_of().index_select(0, &self.observed).bincount(None::<&Tensor>, common.groups.len() as i64);
+        let groups: Vec<i64> = Vec::try_from(of).expect("a vector of counts");
+        Factor::new(&component.mean.index_select(0, &self.observed), &shape, &groups, common.kind)
     }
 }
 

@@ -2,11 +2,12 @@
 //! other, every integer taking the mass of the unit interval above it.
 //!
 //! ```text
-//! P(x) = sum_s w_s prod_i [Phi((x_i + 1 - m_i) / (sigma_s d_i)) - Phi((x_i - m_i) / (sigma_s d_i))]
+//! P(x) = sum_s w_s prod_i [Phi((x_i + 1 - m_si) / (sigma_si d_i)) - Phi((x_i - m_si) / (sigma_si d_i))]
 //! ```
 //!
-//! with `m_i` the conditional mean of variable i given `x_j` + 1/2 for j < i, and `d_i` its conditional deviation. With
-//! y = L^-1 (x + 1/2 - mu), the interval of variable i is `y_i` -+ 1 / (2 `d_i`), over `sigma_s`. The least and the greatest
+//! with `m_si` the conditional mean of variable i given `x_j` + 1/2 for j < i, `d_i` its conditional deviation at scale 1 and
+//! `sigma_si` the scale of its group. With `y_g` = L^-1 (x + 1/2 - mu)_g, the interval of variable i is
+//! `sum_g y_gi / sigma_sg` -+ 1 / (2 `d_i` `sigma_si`). The least and the greatest
 //! value of a variable take the tails, so P sums to 1 over all patches in range.
 
 use tch::{Kind, Tensor};
@@ -61,21 +62,22 @@ impl Component {
     }
 
     fn log_mass_of(&self, x: &Integers, window: f64) -> Tensor {
-        let y = self.factor().whiten(&x.middle);
-        let distance = y.square().sum_dim_intlist(1, false, y.kind());
-        let joint = self.log_joint(&distance); // [S, N]
+        let parts = self.factor().whiten(&x.middle);
+        let joint = self.log_joint(&self.factor().products(&x.middle)); // [S, N]
         let kept = joint.ge_tensor(&(joint.amax([0i64].as_slice(), true) - window));
         let half = self.factor().deviations().reciprocal() * 0.5; // [D]
+        let group_of = self.common.group_of();
         let log_mass = joint.full_like(f64::NEG_INFINITY);
         for s in 0..joint.size()[0] {
             let rows = kept.get(s).nonzero().squeeze_dim(1);
             if rows.numel() == 0 {
                 continue;
             }
-            let scale = self.common.scales.double_value(&[s]);
-            let some = x.rows(&rows);
-            let y = y.index_select(0, &rows) / scale;
-            let mass = log_interval(&y, &(&half / scale), &some).sum_dim_intlist(1, false, y.kind());
+            let scales = self.common.scales.get(s);
+            let scaled = |(y, g): (&Tensor, i64)| y.index_select(0, &rows) / scales.double_value(&[g]);
+            let y = parts.iter().zip(0..).map(scaled).reduce(|sum, more| sum + more).expect("at least one group");
+            let half = &half / scales.index_select(0, &group_of).to_kind(y.kind());
+            let mass = log_interval(&y, &half, &x.rows(&rows)).sum_dim_intlist(1, false, y.kind());
             let weighted = mass + self.log_weights.double_value(&[s]);
             let _ = log_mass.get(s).index_copy_(0, &rows, &weighted);
         }

@@ -8,7 +8,7 @@ use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
 use super::component::Component;
-use super::{GaussianPatches, lock};
+use super::{GaussianPatches, lock, reordered};
 use crate::em::EmConfig;
 use crate::patch::PatchModel;
 use crate::patch::config::{GaussianConfig, GaussianStart};
@@ -41,7 +41,7 @@ pub fn from_members(
     let (centre, covariance) = moments(&all);
     let mut model = GaussianPatches::empty(config, ranges, &centre, &covariance);
     match config.start {
-        GaussianStart::Splitting => model.grow(&all, &covariance, members.len())?,
+        GaussianStart::Splitting => model.grow(&all, members.len())?,
         GaussianStart::Clusters => {
             for patches in members {
                 let (mean, covariance) = moments(&model.centred(patches)?);
@@ -81,12 +81,13 @@ pub fn split(component: &mut Component) -> Component {
 
 impl GaussianPatches {
     /// Split the largest components until there are `clusters`, with rounds of EM on some of the patches in between.
-    fn grow(&mut self, patches: &Tensor, covariance: &Tensor, clusters: usize) -> Result<()> {
+    fn grow(&mut self, patches: &Tensor, clusters: usize) -> Result<()> {
         let n = patches.size()[0];
         let stride = (n / SEEN).max(1);
         let seen = patches.slice(0, 0, n, stride).contiguous();
         let zero = self.centre.zeros_like();
-        let whole = Component::from_covariance(&zero, covariance, n as f64, 1.0, &self.common);
+        let covariance = reordered(&self.covariance, &self.order);
+        let whole = Component::from_covariance(&zero, &covariance, n as f64, 1.0, &self.common);
         self.components = vec![Mutex::new(whole)];
         while self.components.len() < clusters {
             let mut order: Vec<usize> = (0..self.components.len()).collect();
