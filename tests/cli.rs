@@ -277,6 +277,8 @@ fn what_does_not_go_with_gaussians_is_told_before_anything_runs() {
     assert_eq!(odd, "lvd: transform: expected a patch size that is a power of two, found 1");
     let rule = plan(&["distill.joint.rule.kind=average"]);
     assert!(rule.contains("distill.joint.rule: expected kind decayed"), "{rule}");
+    let apart = plan(&["patch.family.scale_groups=luma_chroma"]);
+    assert!(apart.contains("patch.family.scale_groups: expected one: this color does not keep luma"), "{apart}");
     let family = error(tiny().path(), &["plan", "tiny.yaml", "--set", "transform=cdf53"], 2);
     assert!(family.contains("transform: expected none or cdf53_integer for circuits over integers"), "{family}");
 }
