@@ -45,21 +45,25 @@ impl Factor {
     /// `q_gh` for `g <= h`, doubled where they differ: `[P, N]`.
     pub fn products(&self, x: &Tensor) -> Tensor {
         let n = x.size()[0];
-        let squares = |y: &Tensor| y.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).square_();
-        let pairs = |y: Vec<Tensor>| -> Vec<Tensor> {
-            let pair = |(g, h): (usize, usize)| {
-                if g == h { squares(&y[g]) } else { (&y[g] * &y[h]).sum_dim_intlist(1, false, None) * 2.0 }
-            };
-            self.pairs().map(pair).collect()
-        };
-        let add = |sum: Vec<Tensor>, more: Vec<Tensor>| sum.into_iter().zip(more).map(|(a, b)| a + b).collect();
         let rows = |start: i64| {
             let bands = self.bands(&x.narrow(0, start, ROWS.min(n - start)));
-            Tensor::stack(&bands.into_iter().map(pairs).reduce(add).expect("at least one band"), 0)
+            bands.iter().map(|y| self.inner(y)).reduce(|sum, more| sum + more).expect("at least one band")
         };
         let parts: Vec<Tensor> = (0..n).step_by(ROWS as usize).map(rows).collect();
         let none = || x.new_zeros([self.pairs().count() as i64, 0], (x.kind(), x.device()));
         if parts.is_empty() { none() } else { Tensor::cat(&parts, 1) }
+    }
+
+    /// [`Factor::products`] from `y_g` by group.
+    pub fn inner(&self, y: &[Tensor]) -> Tensor {
+        let pair = |(g, h): (usize, usize)| {
+            if g == h {
+                y[g].norm_scalaropt_dim(2.0, [1i64].as_slice(), false).square_()
+            } else {
+                (&y[g] * &y[h]).sum_dim_intlist(1, false, None) * 2.0
+            }
+        };
+        Tensor::stack(&self.pairs().map(pair).collect::<Vec<_>>(), 0)
     }
 
     /// Pairs of groups, the smaller number first.

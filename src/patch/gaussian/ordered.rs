@@ -63,7 +63,7 @@ impl Component {
 
     fn log_mass_of(&self, x: &Integers, window: f64) -> Tensor {
         let parts = self.factor().whiten(&x.middle);
-        let joint = self.log_joint(&self.factor().products(&x.middle)); // [S, N]
+        let joint = self.log_joint(&self.factor().inner(&parts)); // [S, N]
         let kept = joint.ge_tensor(&(joint.amax([0i64].as_slice(), true) - window));
         let half = self.factor().deviations().reciprocal() * 0.5; // [D]
         let group_of = self.common.group_of();
