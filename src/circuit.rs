@@ -14,6 +14,8 @@ pub mod flows;
 pub mod mixing;
 pub mod sample;
 pub mod tree_tables;
+pub mod prune;
+pub mod grow;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -98,7 +100,7 @@ impl Circuit {
         self.parameters.edges[0].kind()
     }
 
-    /// log p(evidence) in nats under every tree of the forest: float64 `[B, T]`.
+    /// log p(evidence) in nats under every head of every tree of the forest: float64 `[B, T * heads]`.
     ///
     /// # Errors
     /// When the evidence does not fit the graph.

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod lvd;
 pub mod training;
+pub mod growing;
 
 use crate::data::augment::Augment;
 use crate::data::pictures::Pictures;
@@ -33,4 +34,11 @@ pub struct Session<'a> {
     pub micro_batch: usize,
     /// Validation pictures looked at after every epoch.
     pub watched: usize,
+}
+
+impl Session<'_> {
+    /// The same session under the name of a part of the stage.
+    pub fn named<'s>(&'s mut self, name: &'s str) -> Session<'s> {
+        Session { name, metrics: self.metrics, ..*self }
+    }
 }

@@ -8,7 +8,8 @@
 //! anemone   theta <- normalise(h C / |batch| + (1 - h) TD theta + a q / N)      (Liu et al., arXiv 2505.19982)
 //! ```
 //!
-//! This is the one place that guarantees tables which are finite, normalised and nowhere below [`FLOOR`].
+//! This is the one place that guarantees tables which are finite, normalised and nowhere below [`FLOOR`], but for edges that
+//! were cut (hard zeros), which stay cut.
 
 pub mod schedule;
 pub mod top_down;
@@ -125,6 +126,8 @@ pub struct Learner {
     memory: Option<Parameters>,
     steps: u32,
     logistics: Option<Logistics>,
+    /// Which edges are cut, for tables that have such.
+    cut: Vec<Option<Tensor>>,
 }
 
 impl Learner {
@@ -148,6 +151,7 @@ impl Learner {
             memory: None,
             steps: 0,
             logistics,
+            cut: cut(circuit),
         }
     }
 
@@ -213,6 +217,12 @@ impl Learner {
             let _ = edges.g_add_scalar_(self.pseudocount * scale / states);
             normalise_rows(edges, old, -1);
         }
+        for (edges, cut) in counts.edges.iter_mut().zip(&self.cut) {
+            if let Some(cut) = cut {
+                let total = edges.masked_fill_(cut, 0.0).sum_dim_intlist(-1, true, edges.kind());
+                let _ = edges.g_div_(&total);
+            }
+        }
         for (pool, shape) in plan.input_pools.iter().enumerate() {
             let inputs = &mut counts.inputs[pool];
             *inputs += &self.input_prior[pool] * scale;
@@ -238,6 +248,7 @@ impl Learner {
     /// # Errors
     /// When a tensor has another shape or is not finite.
     pub fn restore(&mut self, circuit: &Circuit, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.cut = cut(circuit);
         self.steps = tensors.get("learner.steps").map_or(0, |t| t.int64_value(&[0])) as u32;
         if tensors.contains_key("learner.memory.edges.0") {
             let mut memory = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
@@ -246,6 +257,15 @@ impl Learner {
         }
         self.logistics.as_mut().map_or(Ok(()), |l| l.restore(tensors))
     }
+}
+
+/// Which edges of a circuit are cut, pool by pool; none where a pool has no such edge.
+fn cut(circuit: &Circuit) -> Vec<Option<Tensor>> {
+    let pool = |table: &Tensor| {
+        let cut = table.eq(0.0);
+        bool::try_from(cut.any()).unwrap_or(false).then_some(cut)
+    };
+    circuit.parameters().edges.iter().map(pool).collect()
 }
 
 /// `(1 - n f) rows / total + f`, with f = [`FLOOR`] and the total over the n entries along `dim`, in one pass; where the

@@ -5,9 +5,10 @@ pub mod gaussian;
 pub mod hclt;
 pub mod start;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
@@ -37,13 +38,24 @@ pub enum Marginals {
     Density,
 }
 
+/// One cluster of a model, to be copied into another.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The model.
+    pub model: &'a dyn PatchModel,
+    /// Which of its clusters.
+    pub cluster: usize,
+    /// The share of all patches that it will have.
+    pub share: f64,
+}
+
 /// A family of distributions over patches, one member per cluster.
 ///
 /// Patches are integers `[N, D]` (int16) in the order row, column, channel; [`MISSING`] marks what was not observed.
 /// Families with a density also read dequantised patches, floats with NaN for what was not observed, and learn from them
 /// ([`input`](PatchModel::input)). Training is: [`start`](PatchModel::start), then any number of times [`accumulate`](PatchModel::accumulate) for
 /// micro-batches followed by one [`step`](PatchModel::step).
-pub trait PatchModel {
+pub trait PatchModel: Any {
     /// Number of clusters K.
     fn clusters(&self) -> usize;
 
@@ -79,11 +91,23 @@ pub trait PatchModel {
     /// M-step of size `eta` from what was accumulated.
     fn step(&mut self, eta: f64);
 
+    /// Whether [`reseed`](PatchModel::reseed) can be asked for.
+    fn can_reseed(&self) -> bool {
+        true
+    }
+
     /// Make cluster `to` a perturbed copy of cluster `from`, in the middle of a training with these settings.
     ///
     /// # Errors
     /// When the model cannot be rebuilt.
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()>;
+
+    /// A model whose i-th cluster is a copy of the i-th part: a cluster of this model or of another one of the same family
+    /// and configuration.
+    ///
+    /// # Errors
+    /// When a model is of another family, or trees with several heads would be torn apart.
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>>;
 
     /// Forget what was learned: parameters at random on the same structure.
     fn randomise(&mut self, rng: &mut ChaCha8Rng);
@@ -105,6 +129,14 @@ pub trait PatchModel {
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+}
+
+/// A patch model as the family that it has to be of.
+///
+/// # Errors
+/// When it is of another one.
+pub fn same_family<T: PatchModel>(model: &dyn PatchModel) -> Result<&T> {
+    (model as &dyn Any).downcast_ref().context("clusters of different families cannot be joined in one model")
 }
 
 /// Read a patch model from [`PatchModel::tensors`]; `ranges` are inclusive and per variable.

@@ -64,12 +64,12 @@ impl Statistics {
 }
 
 impl Circuit {
-    /// Add the flows of a batch with `weights` `[B, T]` to the statistics; returns the posterior of each soft input's
+    /// Add the flows of a batch with `weights` `[B, T * heads]` to the statistics; returns the posterior of each soft input's
     /// states `[B, V, K]` times the weight, where the circuit reads soft evidence.
     pub fn flows(&self, messages: &Messages, weights: &Tensor, statistics: &mut Statistics) -> Option<Tensor> {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
-        let weights = weights.to_kind(self.kind()).transpose(0, 1).unsqueeze(-1).contiguous();
+        let weights = weights.to_kind(self.kind()).view([-1, plan.trees, plan.heads]).transpose(0, 1).contiguous();
         statistics.weight += weights.sum(tch::Kind::Double).double_value(&[]);
         let mut flows: Vec<Tensor> = Vec::with_capacity(plan.blocks.len());
         let mut posterior = None;

@@ -6,7 +6,7 @@
 //! M_r = input_r * prod_c S_c,   M_r <- M_r / sum M_r,   S_r = M_r W_r^T        [R, B, states], [R, B, parent states]
 //! ```
 //!
-//! and the logarithms of all divisors add up, in float64, to the log-likelihood of the tree.
+//! and the logarithms of all divisors and of a root's S add up, in float64, to the log-likelihood of the tree's heads.
 
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
@@ -32,7 +32,7 @@ pub struct BlockMessages {
 /// What an upward pass leaves behind.
 #[derive(Debug)]
 pub struct Messages {
-    /// log p(evidence) in nats: float64 `[B, T]`.
+    /// log p(evidence) in nats by tree and head: float64 `[B, T * heads]`.
     pub log_likelihood: Tensor,
     /// By block; empty where they were not kept.
     pub blocks: Vec<BlockMessages>,
@@ -47,6 +47,7 @@ impl Circuit {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
         let mut total = Tensor::zeros([plan.trees, evidence.examples], (Kind::Double, self.device()));
+        let mut heads = Tensor::zeros([plan.trees, evidence.examples, plan.heads], (Kind::Double, self.device()));
         let mut blocks: Vec<Option<BlockMessages>> = plan.blocks.iter().map(|_| None).collect();
         for (b, block) in plan.blocks.iter().enumerate().rev() {
             let (mut regions, mut scale, rows) = self.input(block, evidence)?;
@@ -56,17 +57,19 @@ impl Circuit {
             }
             let sums = regions.bmm(&block.tables.of(&self.parameters().edges[block.pool]).transpose(1, 2));
             if block.parents.is_none() {
-                scale += sums.squeeze_dim(-1).log();
+                let _ = heads.index_add_(0, &block.trees, &sums.log().to_kind(Kind::Double));
             }
             let _ = total.index_add_(0, &block.trees, &scale.to_kind(Kind::Double));
             let regions = if keep { regions } else { Tensor::new() };
             blocks[b] = Some(BlockMessages { regions, sums, rows });
         }
+        let _ = heads.g_add_(&total.unsqueeze(-1));
         if let Some(silent) = evidence.silent(plan) {
-            let _ = total.masked_fill_(&silent, 0.0);
+            let _ = heads.masked_fill_(&silent.unsqueeze(-1), 0.0);
         }
         let blocks = if keep { blocks.into_iter().flatten().collect() } else { Vec::new() };
-        Ok(Messages { log_likelihood: total.transpose(0, 1), blocks })
+        let log_likelihood = heads.transpose(0, 1).reshape([evidence.examples, plan.trees * plan.heads]);
+        Ok(Messages { log_likelihood, blocks })
     }
 
     /// Messages of a block's inputs `[R, B, K]` with largest entry 1, the logarithm of what they were divided by

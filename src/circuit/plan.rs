@@ -181,6 +181,8 @@ pub struct Plan {
     pub input_pools: Vec<InputPool>,
     /// Number of trees.
     pub trees: i64,
+    /// Heads of every tree.
+    pub heads: i64,
     /// Categories of each variable, int64 `[V, 1]`: the row of a missing value.
     pub categories: Tensor,
 }
@@ -351,7 +353,14 @@ impl Plan {
         let blocks = layout.blocks.iter().map(|regions| layout.block(regions, &tables, &first_rows, device)).collect();
         let categories: Vec<i64> = graph.categories().iter().map(|&c| c as i64).collect();
         let categories = column(&categories, device);
-        Self { blocks, edge_pools, input_pools, trees: graph.roots().len() as i64, categories }
+        Self {
+            blocks,
+            edge_pools,
+            input_pools,
+            trees: graph.roots().len() as i64,
+            heads: graph.heads() as i64,
+            categories,
+        }
     }
 }
 

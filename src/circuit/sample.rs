@@ -7,11 +7,12 @@ use super::Circuit;
 use super::plan::BlockInput;
 
 impl Circuit {
-    /// Draw `count` examples from one tree: int64 `[count, V]`, the value of every discrete input and the state of
-    /// every region with a soft input.
-    pub fn sample(&self, tree: usize, count: usize, rng: &mut impl Rng) -> Tensor {
+    /// Draw `count` examples from one head, numbered tree by tree: int64 `[count, V]`, the value of every discrete input
+    /// and the state of every region with a soft input.
+    pub fn sample(&self, head: usize, count: usize, rng: &mut impl Rng) -> Tensor {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
+        let (tree, head) = (head / plan.heads as usize, head as i64 % plan.heads);
         let out = Tensor::zeros([self.graph().variables() as i64, count as i64], (Kind::Int64, self.device()));
         let mut states: Vec<Option<Tensor>> = self.graph().regions().iter().map(|_| None).collect();
         for block in &plan.blocks {
@@ -19,7 +20,10 @@ impl Circuit {
             for (row, &r) in block.regions.iter().enumerate().filter(|(_, r)| self.graph().trees()[**r] == tree) {
                 let above = self.graph().regions()[r].parent.and_then(|p| states[p].as_ref());
                 let table = tables.get(row as i64);
-                let rows = above.map_or_else(|| table.expand([count as i64, -1], false), |s| table.index_select(0, s));
+                let rows = above.map_or_else(
+                    || table.narrow(0, head, 1).expand([count as i64, -1], false),
+                    |s| table.index_select(0, s),
+                );
                 let state = draw(&rows, rng);
                 if let Some(input) = self.graph().regions()[r].input {
                     let value = match &block.input {

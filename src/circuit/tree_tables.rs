@@ -7,7 +7,8 @@ use super::Circuit;
 use super::parameters::Parameters;
 use super::plan::{BlockInput, Plan};
 
-/// The tables of one tree, by region (in the graph's order): to the parent `[parent states, states]`, and of the
+/// The tables of one tree, by region (in the graph's order): to the parent `[parent states, states]` (a root's
+/// parent states are its heads), and of the
 /// discrete input `[categories, states]`.
 #[derive(Debug)]
 pub struct TreeTables {
@@ -26,6 +27,12 @@ impl Circuit {
             edges: views.iter().map(|v| v.0.copy()).collect(),
             inputs: views.iter().map(|v| v.1.as_ref().map(Tensor::copy)).collect(),
         }
+    }
+
+    /// Of tensors in the shapes of the tables, such as expected counts, those of one tree's edges by region: views.
+    #[must_use]
+    pub fn tree_edges(&self, all: &Parameters, tree: usize) -> Vec<Tensor> {
+        self.views(all, tree).into_iter().map(|v| v.0).collect()
     }
 
     /// Replace the tables of one tree by `tables` (of a tree with the same shapes, region by region), each entry

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::growing::config::GrowingConfig;
 use crate::data::augment::Augment;
 use crate::em::EmConfig;
 use crate::em::schedule::Schedule;
@@ -18,6 +19,8 @@ pub struct DistillConfig {
     pub hard: EmConfig,
     /// EM of the mixture of all patch circuits, weighted by posteriors.
     pub soft: EmConfig,
+    /// Progressive growing of the clusters, between `soft` and `tree`; none without it.
+    pub growing: Option<GrowingConfig>,
     /// The tree over patch latents.
     pub tree: LatentTreeConfig,
     /// EM of tree and patch circuits on log p(x).
@@ -32,6 +35,7 @@ impl Default for DistillConfig {
         Self {
             hard: EmConfig { epochs: 2, ..EmConfig::default() },
             soft: EmConfig { epochs: 5, ..refine.clone() },
+            growing: None,
             tree: LatentTreeConfig::default(),
             joint: EmConfig { epochs: 5, ..refine },
             augment: Augment::default(),
@@ -40,8 +44,11 @@ impl Default for DistillConfig {
 }
 
 impl DistillConfig {
-    /// Note what is wrong with the values.
-    pub fn check(&self, path: &str, problems: &mut Problems) {
+    /// Note what is wrong with the values; `clusters` are those of the teacher.
+    pub fn check(&self, path: &str, clusters: usize, problems: &mut Problems) {
+        if let Some(growing) = &self.growing {
+            growing.check(&format!("{path}.growing"), clusters, problems);
+        }
         self.hard.check(&format!("{path}.hard"), problems);
         self.soft.check(&format!("{path}.soft"), problems);
         self.tree.check(&format!("{path}.tree"), problems);

@@ -7,6 +7,7 @@ use super::protocol::Protocol;
 use crate::color::ColorSpace;
 use crate::data::DataConfig;
 use crate::distill::config::{BaselinesConfig, DistillConfig};
+use crate::distill::growing::config::GrowingConfig;
 use crate::em::Rule;
 use crate::latents::KMeansConfig;
 use crate::patch::config::{FamilyConfig, GaussianStart, PatchConfig, ScaleGroups};
@@ -87,7 +88,7 @@ impl Config {
             format!("expected {mine} as in patch.size, found {teachers}"),
         );
         self.latents.check("latents", problems);
-        self.distill.check("distill", problems);
+        self.distill.check("distill", self.latents.clusters, problems);
         self.baselines.check("baselines", problems);
         self.check_batches(problems);
         self.check_family(problems);
@@ -105,6 +106,11 @@ impl Config {
         };
         let (d, b) = (&self.distill, &self.baselines);
         let mut trained = vec![("distill.hard", &d.hard), ("distill.soft", &d.soft), ("distill.joint", &d.joint)];
+        trained.extend(d.growing.iter().map(|growing| ("distill.growing.em", growing.em())));
+        let paper = matches!(d.growing, Some(GrowingConfig::Paper(_)));
+        let message =
+            "expected gain where patch.family.kind is gaussian: the paper's circuits with several heads are HCLTs";
+        problems.check(!paper, "distill.growing.criterion", message);
         trained.extend(b.em_only.as_ref().map(|em| ("baselines.em_only", em)));
         for (path, em) in trained {
             let message = "expected kind decayed: Gaussians learn from decayed statistics only";
@@ -129,6 +135,9 @@ impl Config {
         let mine = self.compute.micro_batch;
         let mut batches = vec![("distill.hard", d.hard.batch, mine), ("distill.soft", d.soft.batch, mine)];
         batches.extend([("distill.tree.em", d.tree.em.batch, mine), ("distill.joint", d.joint.batch, mine)]);
+        if let Some(GrowingConfig::Gain(gain)) = &d.growing {
+            batches.push(("distill.growing.em", gain.em.batch, mine));
+        }
         batches.extend(b.em_only.as_ref().map(|em| ("baselines.em_only", em.batch, mine)));
         batches.extend(b.pixel_hclt.as_ref().map(|p| ("baselines.pixel_hclt.em", p.em.batch, p.micro_batch)));
         for (path, batch, micro) in batches.into_iter().filter(|(_, _, micro)| *micro > 0) {

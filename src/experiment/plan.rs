@@ -50,7 +50,7 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path) -> Result<Strin
     ];
     for stage in Runner::wanted(config) {
         let state = if done(config, data, run_dir, stage)? { "done, reused" } else { "to do" };
-        let after = before(stage).map_or(String::new(), |b| format!(" after {b}"));
+        let after = before(config, stage).map_or(String::new(), |b| format!(" after {b}"));
         lines.push(format!("{stage:<11} {state:<13}{} {}{after}", work(config, stage), size(config, stage, &view)?));
     }
     Ok(lines.join("\n"))

@@ -54,6 +54,7 @@ pub fn label(stage: &str) -> &str {
         "teacher" => "teacher's bound (decoder + codes)",
         "hard" => "patch circuits on the teacher's clusters",
         "soft" => "+ soft EM of the mixture",
+        "growing" => "+ progressive growing",
         "tree" => "+ latent tree (LVD)",
         "joint" => "+ joint EM (LVD + joint)",
         "em_only" => "same circuit, EM only",

@@ -1,8 +1,8 @@
 //! The stages of an experiment: what each needs, runs and leaves behind. A stage that is done is not done again.
 //!
 //! ```text
-//! teacher -> latents -> hard -> soft -> tree -> joint      pixel_hclt
-//!                                      `-> em_only
+//! teacher -> latents -> hard -> soft (-> growing) -> tree -> joint      pixel_hclt
+//!                                                   `-> em_only
 //! ```
 
 use std::time::Instant;
@@ -17,6 +17,7 @@ use super::teaching;
 use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::Session;
+use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
 use crate::distill::training::{Clusters, train, watch};
 use crate::em::EmConfig;
@@ -27,17 +28,9 @@ use crate::run::RunFolder;
 use crate::run::metrics::Metrics;
 use crate::run::stage::{Stage, fingerprint};
 
-/// A stage and the one it builds on.
-pub const STAGES: [(&str, Option<&str>); 8] = [
-    ("teacher", None),
-    ("latents", Some("teacher")),
-    ("hard", Some("latents")),
-    ("soft", Some("hard")),
-    ("tree", Some("soft")),
-    ("joint", Some("tree")),
-    ("em_only", Some("tree")),
-    ("pixel_hclt", None),
-];
+/// All stages, in order.
+pub const STAGES: [&str; 9] =
+    ["teacher", "latents", "hard", "soft", "growing", "tree", "joint", "em_only", "pixel_hclt"];
 
 const PATCHES: Parts = Parts { patches: true, prior: false };
 const PRIOR: Parts = Parts { patches: false, prior: true };
@@ -72,11 +65,12 @@ impl<'a> Runner<'a> {
     #[must_use]
     pub fn wanted(config: &Config) -> Vec<&'static str> {
         let has = |stage: &&str| match *stage {
+            "growing" => config.distill.growing.is_some(),
             "em_only" => config.baselines.em_only.is_some(),
             "pixel_hclt" => config.baselines.pixel_hclt.is_some(),
             _ => true,
         };
-        STAGES.iter().map(|(stage, _)| *stage).filter(has).collect()
+        STAGES.into_iter().filter(has).collect()
     }
 
     /// Run a stage and those it builds on, but for what is done already.
@@ -84,7 +78,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// Whatever stops the stage.
     pub fn ensure(&mut self, name: &str) -> Result<()> {
-        if let Some(before) = before(name) {
+        if let Some(before) = before(self.config, name) {
             self.ensure(before)?;
         }
         let mark = stage_fingerprint(self.config, self.data, name)?;
@@ -108,6 +102,7 @@ impl<'a> Runner<'a> {
             "latents" => teaching::assign(self.config, self.run, self.data, self.device, stage),
             "hard" => self.hard(stage),
             "soft" => self.refine(stage, "soft", "hard", &self.config.distill.soft, BOTH),
+            "growing" => self.growing(stage),
             "tree" => self.tree(stage),
             "joint" => self.refine(stage, "joint", "tree", &self.config.distill.joint, BOTH),
             "em_only" => self.em_only(stage),
@@ -134,9 +129,24 @@ impl<'a> Runner<'a> {
         finish(&session, &model)
     }
 
+    /// More clusters, where the circuits need them.
+    fn growing(&mut self, stage: &Stage) -> Result<Value> {
+        let (config, run, data, device) = (self.config, self.run, self.data, self.device);
+        let growing = config.distill.growing.as_ref().context("the experiment has no distill.growing")?;
+        let model = models::load(run, config, "soft", device)?;
+        let codes = teaching::codes(config, run, data, &self.view)?;
+        let mut session = self.session("growing", stage);
+        let model = teaching::with_features(config, run, data, device, |features| {
+            let given = Given { patch: &config.patch, codes: &codes, features };
+            grow(&mut session, model, growing, &given)
+        })?;
+        finish(&session, &model)
+    }
+
     /// The latent tree, by co-occurrence, then by EM with soft evidence.
     fn tree(&mut self, stage: &Stage) -> Result<Value> {
-        let model = models::load(self.run, self.config, "soft", self.device)?;
+        let patches = before(self.config, "tree").context("a tree joins patches")?;
+        let model = models::load(self.run, self.config, patches, self.device)?;
         let config = &self.config.distill.tree;
         let mut session = self.session("tree", stage);
         let mut model = lvd::add_tree(&session, model, config)?;
@@ -185,8 +195,17 @@ impl<'a> Runner<'a> {
 
 /// The stage that a stage builds on.
 #[must_use]
-pub fn before(name: &str) -> Option<&'static str> {
-    STAGES.iter().find(|(stage, _)| *stage == name).and_then(|(_, before)| *before)
+pub fn before(config: &Config, name: &str) -> Option<&'static str> {
+    match name {
+        "latents" => Some("teacher"),
+        "hard" => Some("latents"),
+        "soft" => Some("hard"),
+        "growing" => Some("soft"),
+        "tree" if config.distill.growing.is_some() => Some("growing"),
+        "tree" => Some("soft"),
+        "joint" | "em_only" => Some("tree"),
+        _ => None,
+    }
 }
 
 /// Save the model and say how it does.
@@ -207,12 +226,13 @@ pub fn stage_fingerprint(config: &Config, data: &DataSet, name: &str) -> Result<
         "latents" => json!(config.latents),
         "hard" => json!([config.distill.hard, config.patch, config.color, config.transform, config.protocol]),
         "soft" => json!([config.distill.soft, config.distill.augment]),
+        "growing" => json!([config.distill.growing, config.distill.augment]),
         "tree" => json!(config.distill.tree),
         "joint" => json!(config.distill.joint),
         "em_only" => json!(config.baselines.em_only),
         _ => json!([config.baselines.pixel_hclt, config.color, config.protocol]),
     };
-    let earlier = match before(name) {
+    let earlier = match before(config, name) {
         Some(before) => json!(stage_fingerprint(config, data, before)?),
         None => json!([config.seed, data.train.sha256(), data.valid.sha256()]),
     };

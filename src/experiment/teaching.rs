@@ -147,13 +147,11 @@ impl FeatureChunks for Features<'_> {
 /// # Errors
 /// Refusals of k-means (too few patches, constant or non-finite features); faults of data and disk.
 pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, stage: &Stage) -> Result<Value> {
-    let shape = data.train.shape();
-    let view = super::models::view(config, shape)?;
-    let teacher = load(config, run, shape, device)?;
-    let seen = seen_patches(teacher.grid(), &view).to_device(device);
-    let features = Features { teacher: &*teacher, pictures: &data.train, device, seen };
-    let codebook = config.latents.fit(&features, config.seed)?;
-    let assignments = codebook.assign_all(&features)?;
+    let (codebook, assignments) = with_features(config, run, data, device, |features| {
+        let codebook = config.latents.fit(features, config.seed)?;
+        let assignments = codebook.assign_all(features)?;
+        Ok((codebook, assignments))
+    })?;
     checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
     let named = [("assignments".to_owned(), assignments.to_tensor())];
     checkpoint::save(&stage.path(ASSIGNMENTS), &named, &BTreeMap::new())?;
@@ -164,6 +162,24 @@ pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, 
         "smallest_cluster": counts.iter().min(),
         "largest_cluster": counts.iter().max(),
     }))
+}
+
+/// Look at the teacher's features of the training patches that the circuit sees.
+///
+/// # Errors
+/// When the teacher cannot be read; errors of whoever looks.
+pub fn with_features<T>(
+    config: &Config,
+    run: &RunFolder,
+    data: &DataSet,
+    device: Device,
+    look: impl FnOnce(&dyn FeatureChunks) -> Result<T>,
+) -> Result<T> {
+    let shape = data.train.shape();
+    let view = super::models::view(config, shape)?;
+    let teacher = load(config, run, shape, device)?;
+    let seen = seen_patches(teacher.grid(), &view).to_device(device);
+    look(&Features { teacher: &*teacher, pictures: &data.train, device, seen })
 }
 
 /// Numbers of the teacher's patches in the part of a picture that the circuit models.

@@ -86,6 +86,15 @@ impl KMeansConfig {
         Ok(best.expect("at least one restart"))
     }
 
+    /// Fit centres on points `[n, F]` from those given `[k, F]` and further ones, drawn as for a fresh start.
+    ///
+    /// # Errors
+    /// When the points take too few distinct values.
+    pub fn fit_from(&self, points: &Tensor, centres: Tensor, rng: &mut ChaCha8Rng) -> Result<Codebook> {
+        let _guard = tch::no_grad_guard();
+        Ok(self.lloyd(points, add_centres(points, centres, self.clusters, rng)?))
+    }
+
     /// Lloyd steps until the inertia stands still; the last inertia is that of the centres returned.
     fn lloyd(&self, points: &Tensor, mut centres: Tensor) -> Codebook {
         let mut inertia: Vec<f64> = Vec::new();
@@ -171,23 +180,32 @@ fn sample(source: &dyn FeatureChunks, wanted: usize, seed: u64) -> Result<Tensor
 
 /// First centres: each is a point drawn with probability proportional to its squared distance to those before.
 fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let first = points.get(rng.random_range(0..points.size()[0])).unsqueeze(0);
+    add_centres(points, first, clusters, rng)
+}
+
+/// The centres `[k, F]` with more of them drawn, until there are `clusters`.
+fn add_centres(points: &Tensor, mut centres: Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let count = points.size()[0];
-    let mut chosen = vec![rng.random_range(0..count)];
+    let distances = |centre: &Tensor| {
+        let piece = |(start, length)| squared_distance(&points.narrow(0, start, length), &centre.unsqueeze(0));
+        Tensor::cat(&pieces(count, points.size()[1]).map(piece).collect::<Vec<_>>(), 0)
+    };
     let mut nearest = Tensor::full(count, f64::INFINITY, (Kind::Float, points.device()));
-    while chosen.len() < clusters {
-        let centre = points.get(chosen[chosen.len() - 1]).unsqueeze(0);
-        let distances: Vec<Tensor> = pieces(count, points.size()[1])
-            .map(|(start, length)| squared_distance(&points.narrow(0, start, length), &centre))
-            .collect();
-        nearest = nearest.minimum(&Tensor::cat(&distances, 0));
+    for k in 0..centres.size()[0] {
+        nearest = nearest.minimum(&distances(&centres.get(k)));
+    }
+    while centres.size()[0] < clusters as i64 {
         let total = nearest.cumsum(0, Kind::Double);
         let sum = total.double_value(&[-1]);
-        refuse_too_few_distinct(sum, chosen.len(), count, clusters)?;
+        refuse_too_few_distinct(sum, centres.size()[0] as usize, count, clusters)?;
         let target = Tensor::full(1, rng.random::<f64>() * sum, (Kind::Double, points.device()));
         let found = target.searchsorted(&total, false, true, "right", None::<Tensor>);
-        chosen.push(found.int64_value(&[0]).min(count - 1));
+        let new = points.get(found.int64_value(&[0]).min(count - 1));
+        nearest = nearest.minimum(&distances(&new));
+        centres = Tensor::cat(&[centres, new.unsqueeze(0)], 0);
     }
-    Ok(points.index_select(0, &Tensor::from_slice(&chosen).to_device(points.device())))
+    Ok(centres)
 }
 
 /// With nothing left at a distance, every point equals one of the `found` centres.

@@ -145,6 +145,9 @@ impl<'a> Training<'a> {
         let _ = self.usage.zero_();
         let even = usage.iter().sum::<f64>() / usage.len() as f64;
         let Prior::Independent(log_weights) = &mut self.model.prior else { return Ok(Vec::new()) };
+        if !self.model.patches.can_reseed() {
+            return Ok(Vec::new());
+        }
         let mut order: Vec<usize> = (0..usage.len()).collect();
         order.sort_by(|&a, &b| usage[b].total_cmp(&usage[a]).then(a.cmp(&b)));
         let lost: Vec<usize> = order.iter().copied().filter(|&k| usage[k] < LOST * even).collect();

@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::config::GaussianConfig;
-use super::{Input, MISSING, Marginals, PatchModel};
+use super::{Input, MISSING, Marginals, Part, PatchModel};
 use crate::em::EmConfig;
 use crate::{device, require};
 use component::{Common, Component, Moments};
@@ -268,6 +268,17 @@ impl PatchModel for GaussianPatches {
         let other = start::split(&mut lock(&self.components[from]));
         *lock(&self.components[to]) = other;
         Ok(())
+    }
+
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
+        let _guard = tch::no_grad_guard();
+        let mut model = Self::empty(&self.config, &self.ranges, &self.centre, &self.covariance);
+        for part in parts {
+            let mut copy = lock(&super::same_family::<Self>(part.model)?.components[part.cluster]).copy();
+            copy.share = part.share;
+            model.components.push(Mutex::new(copy));
+        }
+        Ok(Box::new(model))
     }
 
     fn randomise(&mut self, rng: &mut ChaCha8Rng) {

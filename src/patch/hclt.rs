@@ -1,7 +1,11 @@
 //! Hidden Chow-Liu trees over the pixels of a patch, one for each cluster, evaluated in forests.
+//!
+//! A tree with several heads serves as many clusters, which share everything below its root ([`heads`]).
+
+pub mod forest;
+pub mod heads;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
@@ -9,53 +13,52 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::config::HcltConfig;
-use super::{MISSING, Marginals, PatchModel};
-use crate::circuit::Circuit;
-use crate::circuit::evidence::Evidence;
+use super::{MISSING, Marginals, Part, PatchModel};
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::tree_tables::TreeTables;
 use crate::device::{self, Read};
 use crate::em::{self, EmConfig, Learner};
 use crate::structure::chow_liu::Parents;
-use crate::structure::hclt;
+use forest::Forest;
 
-/// Examples that a forest of one tree looks at in one go; larger forests take proportionally fewer.
-const EXAMPLES: i64 = 1024;
 /// Examples that are worth a thread.
 const LEAST: i64 = 16;
 
-/// One HCLT per cluster.
+/// How wide trees are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width {
+    /// Heads of every tree: clusters that share it.
+    pub heads: usize,
+    /// States of every region.
+    pub states: usize,
+}
+
+/// HCLTs, each for one cluster or, with several heads, for as many.
 pub struct HcltPatches {
     config: HcltConfig,
     trees: Vec<Parents>,
+    width: Width,
     /// Behind locks so that the CPU's threads can share them out.
     forests: Vec<Mutex<Forest>>,
     ranges: Vec<(i64, i64)>,
     lows: Tensor,
-    /// The distribution that the pseudocounts of each input follow: `[K, D, most categories]`, zeros behind the range.
+    /// The distribution that the pseudocounts of each input follow: `[trees, D, most categories]`, zeros behind the range.
     marginals: Tensor,
     /// Patches accumulated since the last step.
     batch: f64,
 }
 
-struct Forest {
-    clusters: Range<usize>,
-    circuit: Circuit,
-    learner: Option<Learner>,
-    /// One for each part of the examples.
-    statistics: Vec<Statistics>,
-}
-
 impl HcltPatches {
-    /// Uniform circuits on the given trees (one a cluster); `ranges` are inclusive and per variable; `marginals`
-    /// `[K, D, most categories]` hold the distribution over each range that pseudocounts follow.
+    /// Uniform circuits on the given trees; `ranges` are inclusive and per variable; `marginals` `[trees, D, most
+    /// categories]` hold the distribution over each range that pseudocounts follow.
     ///
     /// # Errors
     /// When a tree does not fit the number of variables.
     pub fn uniform(
         config: &HcltConfig,
         trees: Vec<Parents>,
+        width: Width,
         ranges: &[(i64, i64)],
         marginals: &Tensor,
     ) -> Result<Self> {
@@ -64,6 +67,7 @@ impl HcltPatches {
         let mut model = Self {
             config: config.clone(),
             trees,
+            width,
             forests: Vec::new(),
             ranges: ranges.to_vec(),
             lows: Tensor::from_slice(&lows).to_device(device),
@@ -94,47 +98,52 @@ impl HcltPatches {
         let named =
             |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
         let trees = read_trees(named("patch.trees")?)?;
-        let mut model = Self::uniform(config, trees, ranges, named("patch.marginals")?)?;
+        let width = read_width(config, tensors);
+        let mut model = Self::uniform(config, trees, width, ranges, named("patch.marginals")?)?;
         model.restore(tensors)?;
         Ok(model)
     }
 
-    fn forest(&self, clusters: Range<usize>) -> Result<Forest> {
-        let _guard = tch::no_grad_guard();
-        let categories: Vec<usize> = self.ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
-        let graph = hclt::forest(&self.trees[clusters.clone()], self.config.states, &categories)?;
-        let circuit = Circuit::uniform(graph, Kind::Float, self.lows.device());
-        Ok(Forest { clusters, circuit, learner: None, statistics: Vec::new() })
+    fn forest(&self, trees: std::ops::Range<usize>) -> Result<Forest> {
+        Forest::uniform(trees.clone(), &self.trees[trees], self.width, &self.ranges, self.device())
     }
 
-    /// Replace the tables of one cluster.
-    pub fn set_tables(&mut self, cluster: usize, tables: &TreeTables, noise: f64, rng: &mut ChaCha8Rng) {
-        let mut forest = self.forest_of(cluster).1;
-        let tree = cluster - forest.clusters.start;
-        forest.circuit.set_tree_tables(tree, tables, noise, rng);
+    /// The parents of a tree's variables.
+    #[must_use]
+    pub fn tree(&self, tree: usize) -> &Parents {
+        &self.trees[tree]
     }
 
-    fn tables(&self, cluster: usize) -> TreeTables {
-        let forest = self.forest_of(cluster).1;
-        forest.circuit.tree_tables(cluster - forest.clusters.start)
+    /// Replace the tables of one tree.
+    pub fn set_tables(&mut self, tree: usize, tables: &TreeTables, noise: f64, rng: &mut ChaCha8Rng) {
+        let mut forest = self.forest_of(tree).1;
+        let own = tree - forest.trees.start;
+        forest.circuit.set_tree_tables(own, tables, noise, rng);
     }
 
-    /// The forest that a cluster belongs to, and its number.
-    fn forest_of(&self, cluster: usize) -> (usize, MutexGuard<'_, Forest>) {
+    /// A copy of the tables of one tree.
+    #[must_use]
+    pub fn tables(&self, tree: usize) -> TreeTables {
+        let forest = self.forest_of(tree).1;
+        forest.circuit.tree_tables(tree - forest.trees.start)
+    }
+
+    /// The forest that a tree belongs to, and its number.
+    fn forest_of(&self, tree: usize) -> (usize, MutexGuard<'_, Forest>) {
         let forests = self.forests.iter().map(lock).enumerate();
-        forests.into_iter().find(|(_, f)| f.clusters.contains(&cluster)).expect("a cluster of this model")
+        forests.into_iter().find(|(_, f)| f.trees.contains(&tree)).expect("a tree of this model")
     }
 
-    /// Make the forest of a cluster whose tree has changed anew; other clusters in it keep their tables. Learning starts
-    /// over for all of them.
+    /// Make the forest of a tree that has changed anew; other trees in it keep their tables. Learning starts over for all
+    /// of them.
     fn rebuild(&mut self, changed: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
-        let (number, clusters) = {
+        let (number, trees) = {
             let (number, forest) = self.forest_of(changed);
-            (number, forest.clusters.clone())
+            (number, forest.trees.clone())
         };
-        let mut new = self.forest(clusters.clone())?;
-        for cluster in clusters.clone().filter(|&k| k != changed) {
-            new.circuit.set_tree_tables(cluster - clusters.start, &self.tables(cluster), 0.0, rng);
+        let mut new = self.forest(trees.clone())?;
+        for tree in trees.clone().filter(|&t| t != changed) {
+            new.circuit.set_tree_tables(tree - trees.start, &self.tables(tree), 0.0, rng);
         }
         new.learner = Some(self.new_learner(&new, config, examples));
         self.forests[number] = Mutex::new(new);
@@ -156,8 +165,8 @@ impl HcltPatches {
 
     fn new_learner(&self, forest: &Forest, config: &EmConfig, examples: f64) -> Learner {
         let marginals = em::input_marginals(forest.circuit.plan(), &forest.circuit, |variable, tree, categories| {
-            let cluster = (forest.clusters.start + tree) as i64;
-            self.marginals.get(cluster).get(variable as i64).narrow(0, 0, categories)
+            let own = (forest.trees.start + tree) as i64;
+            self.marginals.get(own).get(variable as i64).narrow(0, 0, categories)
         });
         Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals)
     }
@@ -175,17 +184,24 @@ impl HcltPatches {
     }
 }
 
-/// Trees of [`PatchModel::tensors`]: the parent of every variable by cluster.
+/// The width that [`PatchModel::tensors`] hold; without one, that of trees which were never grown.
+fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Width {
+    let read = |t: &Tensor, i: i64| t.int64_value(&[i]) as usize;
+    let grown = tensors.get("patch.width").map(|t| Width { heads: read(t, 0), states: read(t, 1) });
+    grown.unwrap_or(Width { heads: 1, states: config.states })
+}
+
+/// Trees of [`PatchModel::tensors`]: the parent of every variable by tree.
 fn read_trees(tensor: &Tensor) -> Result<Vec<Parents>> {
-    let (clusters, variables) = tensor.size2()?;
+    let (trees, variables) = tensor.size2()?;
     let flat: Vec<i64> = Vec::try_from(tensor.to_kind(Kind::Int64).contiguous().view(-1))?;
     let parents = flat.iter().map(|&p| usize::try_from(p).ok()).collect::<Vec<_>>();
-    Ok(parents.chunks(variables as usize).take(clusters as usize).map(<[_]>::to_vec).collect())
+    Ok(parents.chunks(variables as usize).take(trees as usize).map(<[_]>::to_vec).collect())
 }
 
 impl PatchModel for HcltPatches {
     fn clusters(&self) -> usize {
-        self.trees.len()
+        self.trees.len() * self.width.heads
     }
 
     fn device(&self) -> Device {
@@ -193,7 +209,8 @@ impl PatchModel for HcltPatches {
     }
 
     fn parameter_count(&self) -> usize {
-        self.forests.iter().map(|f| Parameters::count(lock(f).circuit.plan())).sum()
+        let count = |forest: &Forest| Parameters::count(forest.circuit.plan()) - forest.circuit.cut_edges();
+        self.forests.iter().map(|f| count(&lock(f))).sum()
     }
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
@@ -254,6 +271,10 @@ impl PatchModel for HcltPatches {
         });
     }
 
+    fn can_reseed(&self) -> bool {
+        self.width.heads == 1
+    }
+
     fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
         let tables = self.tables(from);
         let tree = self.trees[from].clone();
@@ -261,6 +282,10 @@ impl PatchModel for HcltPatches {
         self.rebuild(to, config, examples, rng)?;
         self.set_tables(to, &tables, 0.2, rng);
         Ok(())
+    }
+
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
+        Ok(Box::new(heads::gather(self, parts)?))
     }
 
     fn randomise(&mut self, rng: &mut ChaCha8Rng) {
@@ -273,8 +298,8 @@ impl PatchModel for HcltPatches {
     }
 
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
-        let forest = self.forest_of(cluster).1;
-        forest.circuit.sample(cluster - forest.clusters.start, count, rng) + &self.lows
+        let forest = self.forest_of(cluster / self.width.heads).1;
+        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, rng) + &self.lows
     }
 
     fn marginals(&self) -> Marginals {
@@ -282,7 +307,12 @@ impl PatchModel for HcltPatches {
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let fixed = [("patch.trees", self.trees_tensor()), ("patch.marginals", self.marginals.shallow_clone())];
+        let width = Tensor::from_slice(&[self.width.heads as i64, self.width.states as i64]);
+        let fixed = [
+            ("patch.trees", self.trees_tensor()),
+            ("patch.width", width),
+            ("patch.marginals", self.marginals.shallow_clone()),
+        ];
         let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
         for (i, forest) in self.forests.iter().map(lock).enumerate() {
             all.extend(forest.circuit.parameters().named(&format!("patch.{i}")));
@@ -304,7 +334,7 @@ impl PatchModel for HcltPatches {
             read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
         if trees != self.trees {
             let learners: Vec<Option<Learner>> = self.forests.iter().map(|f| lock(f).learner.take()).collect();
-            let new = Self::uniform(&self.config, trees, &self.ranges, &self.marginals)?;
+            let new = Self::uniform(&self.config, trees, self.width, &self.ranges, &self.marginals)?;
             (self.trees, self.forests) = (new.trees, new.forests);
             self.forests.iter().zip(learners).for_each(|(f, learner)| lock(f).learner = learner);
         }
@@ -325,56 +355,4 @@ impl PatchModel for HcltPatches {
 
 fn lock(forest: &Mutex<Forest>) -> MutexGuard<'_, Forest> {
     forest.lock().expect("a thread that held this forest has panicked")
-}
-
-impl Forest {
-    /// Examples looked at in one go.
-    fn chunk(&self) -> i64 {
-        (EXAMPLES / self.clusters.len() as i64).max(32)
-    }
-
-    /// log p(patch | cluster) of this forest's clusters, float64 `[N, T]`, for table rows `[N, D]`.
-    fn log_likelihood(&self, values: &Tensor) -> Result<Tensor> {
-        let _guard = tch::no_grad_guard();
-        let n = values.size()[0];
-        let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
-            let some = values.narrow(0, start, self.chunk().min(n - start));
-            self.circuit.log_likelihood(&Evidence::shared(&some, self.circuit.plan())?)
-        });
-        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
-    }
-
-    /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;
-    /// shorter lists are padded with weight 0.
-    fn accumulate(&self, values: &Tensor, weights: &Tensor, threshold: f64, statistics: &mut Statistics) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let kept = |k: usize| weights.select(1, k as i64).ge(threshold).nonzero().squeeze_dim(1);
-        let rows: Vec<Tensor> = self.clusters.clone().map(kept).collect();
-        let longest = rows.iter().map(|r| r.size()[0]).max().unwrap_or(0);
-        let step = (EXAMPLES / rows.len() as i64).max(32);
-        for start in (0..longest).step_by(step as usize) {
-            let width = step.min(longest - start);
-            let (mut evidence, mut weight) = (Vec::new(), Vec::new());
-            for (k, rows) in self.clusters.clone().zip(&rows) {
-                let len = (rows.size()[0] - start).clamp(0, width);
-                let mine = rows.narrow(0, start.min(rows.size()[0]), len);
-                let pad = [0, width - len];
-                weight.push(weights.select(1, k as i64).index_select(0, &mine).constant_pad_nd(pad));
-                evidence.push(values.index_select(0, &mine).constant_pad_nd([0, 0, 0, width - len]));
-            }
-            let evidence = Evidence::per_tree(&Tensor::stack(&evidence, 0), self.circuit.plan())?;
-            let messages = self.circuit.forward(&evidence, true)?;
-            let _ = self.circuit.flows(&messages, &Tensor::stack(&weight, 1), statistics);
-        }
-        Ok(())
-    }
-
-    /// M-step from a batch of `batch` patches over all clusters.
-    fn step(&mut self, batch: f64, eta: f64) {
-        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
-        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, sum) {
-            statistics.weight = batch;
-            learner.step(&mut self.circuit, statistics, eta);
-        }
-    }
 }

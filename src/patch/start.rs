@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::PatchModel;
 use super::config::{HcltConfig, Start};
-use super::hclt::HcltPatches;
+use super::hclt::{HcltPatches, Width};
 use crate::circuit::tree_tables::TreeTables;
 use crate::device;
 use crate::latents::{FeatureChunks, KMeansConfig};
@@ -39,7 +39,8 @@ pub fn from_members(
 ) -> Result<HcltPatches> {
     let trees = trees(config, members, ranges)?;
     let marginals = marginals(members, ranges);
-    let mut model = HcltPatches::uniform(config, trees.clone(), ranges, &marginals.to_device(device))?;
+    let width = Width { heads: 1, states: config.states };
+    let mut model = HcltPatches::uniform(config, trees.clone(), width, ranges, &marginals.to_device(device))?;
     if from == Start::Random {
         model.randomise(rng);
         return Ok(model);

@@ -116,15 +116,24 @@ impl Stage {
         Ok(true)
     }
 
+    /// Remove the [`Stage::partial`] state, where there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_partial(&self) -> Result<()> {
+        let partial = self.partial();
+        if partial.exists() {
+            fs::remove_file(&partial).with_context(|| format!("{}: cannot be removed", partial.display()))?;
+        }
+        Ok(())
+    }
+
     /// Record that the stage, once begun, is finished: hash its files, remove its partial state.
     ///
     /// # Errors
     /// When a file cannot be read, written or removed.
     pub fn finish(&self, fingerprint: &str, summary: Value) -> Result<()> {
-        let partial = self.partial();
-        if partial.exists() {
-            fs::remove_file(&partial).with_context(|| format!("{}: cannot be removed", partial.display()))?;
-        }
+        self.forget_partial()?;
         let files = hashes(&self.folder)?;
         let record = Record { fingerprint: fingerprint.to_owned(), summary, files, finished: timestamp() };
         atomic_write(&self.path(RECORD), serde_json::to_vec_pretty(&record)?)

@@ -6,7 +6,8 @@
 //! m_r(j) = p(x_v | r = j) * prod_c sum_k W_c[j, k] m_c(k)
 //! ```
 //!
-//! A root has a virtual parent with one state, so its table is the prior over its states.
+//! A root has a virtual parent, so its table is the prior over its states. Usually that parent has one state; with
+//! several, the **heads**, the tree stands for as many distributions that differ in the root's table only.
 
 use std::collections::HashMap;
 
@@ -58,6 +59,7 @@ pub struct RegionGraph {
     roots: Vec<usize>,
     trees: Vec<usize>,
     depths: Vec<usize>,
+    heads: usize,
 }
 
 impl RegionGraph {
@@ -74,7 +76,19 @@ impl RegionGraph {
         check_inputs(&regions, variables)?;
         check_scopes(&regions, &trees, roots.len(), variables)?;
         check_ties(&regions)?;
-        Ok(Self { regions, variables, roots, trees, depths })
+        Ok(Self { regions, variables, roots, trees, depths, heads: 1 })
+    }
+
+    /// The same graph with so many heads on every tree.
+    #[must_use]
+    pub fn with_heads(self, heads: usize) -> Self {
+        Self { heads: heads.max(1), ..self }
+    }
+
+    /// Heads of every tree.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        self.heads
     }
 
     /// All regions; indices are those of [`Region::parent`].
@@ -107,10 +121,10 @@ impl RegionGraph {
         &self.depths
     }
 
-    /// States of the parent: 1 for a root.
+    /// States of the parent: the number of heads for a root.
     #[must_use]
     pub fn parent_states(&self, region: usize) -> usize {
-        self.regions[region].parent.map_or(1, |p| self.regions[p].states)
+        self.regions[region].parent.map_or(self.heads, |p| self.regions[p].states)
     }
 
     /// Categories of every discrete variable (0 where no discrete input reads it).

@@ -157,6 +157,13 @@ impl Component {
         Self { low_rank, ..Self::new(mean, &shape, &even, share, common) }
     }
 
+    /// The same parameters, nothing accumulated or remembered.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let low_rank = self.low_rank.as_ref().map(LowRank::copy);
+        Self { low_rank, ..Self::new(&self.mean, &self.shape, &self.log_weights, self.share, &self.common) }
+    }
+
     /// The factor of the shape.
     #[must_use]
     pub fn factor(&self) -> &Factor {

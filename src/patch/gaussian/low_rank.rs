@@ -26,6 +26,12 @@ pub struct LowRank {
 }
 
 impl LowRank {
+    /// A copy that shares no memory.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { loadings: self.loadings.copy(), noise: self.noise.copy() }
+    }
+
     /// From the principal axes of a covariance `[D, D]`: what they leave over is noise.
     #[must_use]
     pub fn principal(covariance: &Tensor, rank: i64, floor: f64) -> Self {

@@ -1,0 +1,274 @@
+//! Growing by measured gain: every round proposes to split each cluster, and to merge the smallest with what they overlap,
+//! keeps what pays on validation pictures, and trains the whole mixture by soft EM.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::config::GainGrowing;
+use super::proposal::{HeldOut, Proposal, merge, split};
+use crate::circuit::sample::draw;
+use crate::data::pictures::Pictures;
+use crate::device::rng;
+use crate::distill::Session;
+use crate::distill::training::{Clusters, train};
+use crate::mixture::train::Parts;
+use crate::mixture::{Mixture, Prior};
+use crate::patch::config::PatchConfig;
+use crate::patch::{self, Part};
+use crate::require;
+use crate::run::{checkpoint, interrupt, progress};
+
+/// The model between two steps of growing, while the stage is under way.
+const STATE: &str = "growing.safetensors";
+/// Clusters with fewer patches to learn from are not split.
+const LEAST: i64 = 64;
+/// Of so many clusters the smallest is looked at for a merge.
+const MERGE_ONE_IN: usize = 4;
+
+/// Grow a mixture round by round; the model is saved after every decision and every round of EM.
+///
+/// # Errors
+/// See [`super::grow`].
+pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: &PatchConfig) -> Result<Mixture> {
+    require!(
+        session.valid.len() > 0,
+        "growing: criterion gain measures splits on validation pictures, and there are none\n  give the data a validation \
+         part (data.validation), or choose criterion: paper"
+    );
+    let first = model.patches.clusters();
+    let (mut model, mut steps) = resume(session, model, patch)?;
+    while steps < 2 * config.rounds {
+        let round = steps / 2 + 1;
+        if steps % 2 == 0 {
+            let name = session.name;
+            session.stage.forget_partial()?;
+            session.metrics.rewind(name, round as u64 - 1)?;
+            model = decide(session, &model, config, round, target(config, first, round))?;
+        } else {
+            let name = format!("{} {round}", session.name);
+            let both = Parts { patches: true, prior: true };
+            train(&mut session.named(&name), &mut model, both, &config.em, &Clusters::Posterior)?;
+        }
+        steps += 1;
+        save(session, &model, steps)?;
+    }
+    let state = session.stage.path(STATE);
+    std::fs::remove_file(&state).with_context(|| format!("{}: cannot be removed", state.display()))?;
+    Ok(model)
+}
+
+/// Clusters after a round: the same factor every time.
+fn target(config: &GainGrowing, first: usize, round: usize) -> usize {
+    let ratio = config.final_clusters as f64 / first as f64;
+    (first as f64 * ratio.powf(round as f64 / config.rounds as f64)).round() as usize
+}
+
+fn save(session: &Session, model: &Mixture, steps: usize) -> Result<()> {
+    let metadata = BTreeMap::from([("steps".to_owned(), steps.to_string())]);
+    checkpoint::save(&session.stage.path(STATE), &model.tensors(), &metadata)
+}
+
+/// The model that growing had got to, and how many steps (decisions and rounds of EM) that were.
+fn resume(session: &Session, model: Mixture, config: &PatchConfig) -> Result<(Mixture, usize)> {
+    let path = session.stage.path(STATE);
+    if !path.exists() {
+        return Ok((model, 0));
+    }
+    let saved = checkpoint::load(&path, model.patches.device())?;
+    let steps = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
+    let patches = patch::from_tensors(config, &model.view.ranges(), &saved.tensors)?;
+    let mut model = Mixture { patches, ..model };
+    model.restore(&saved.tensors)?;
+    tracing::info!("{}: going on with {} clusters", session.name, model.patches.clusters());
+    Ok((model, steps))
+}
+
+/// Propose, measure, accept: the mixture with up to `target` clusters.
+fn decide(
+    session: &mut Session,
+    model: &Mixture,
+    config: &GainGrowing,
+    round: usize,
+    target: usize,
+) -> Result<Mixture> {
+    let _guard = tch::no_grad_guard();
+    let Prior::Independent(log_weights) = &model.prior else {
+        anyhow::bail!("growing comes before the latent tree");
+    };
+    let weights: Vec<f64> = Vec::try_from(log_weights)?;
+    let members = members(session, model, config, round)?;
+    let patches = held_out(session.valid, model, config, session)?;
+    let held_out = HeldOut::new(&*model.patches, log_weights, patches)?;
+    let bar = progress::bar(&format!("{}: splits", session.name), weights.len() as u64);
+    let (mut splits, mut merges) = (Vec::new(), Vec::new());
+    for (k, mine) in members.iter().enumerate() {
+        interrupt::check()?;
+        if mine.size()[0] >= LEAST {
+            splits.push(split(config, &*model.patches, &weights, k, mine, &held_out)?);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    for (i, j) in candidates(&weights, &held_out.posterior()) {
+        interrupt::check()?;
+        let both = Tensor::cat(&[&members[i], &members[j]], 0);
+        if both.size()[0] > 0 {
+            merges.push(merge(config, &*model.patches, &weights, (i, j), &both, &held_out)?);
+        }
+    }
+    let accepted = accept(config, &mut splits, &mut merges, target.saturating_sub(weights.len()));
+    let (mut all, nats) = (splits, held_out.total.sum(Kind::Double).double_value(&[]));
+    all.append(&mut merges);
+    report(session, &all, &accepted, round, nats)?;
+    assemble(model, &weights, &all, &accepted)
+}
+
+/// Some training patches of every cluster, `[n_k, D]`: pictures in seeded order, each patch given to a cluster drawn from
+/// its posterior, so that they stand for posterior-weighted data.
+fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usize) -> Result<Vec<Tensor>> {
+    use rand::seq::SliceRandom;
+    let clusters = model.patches.clusters();
+    let mut rng = rng(session.seed, "patches that proposals learn from", round as u64);
+    let mut order: Vec<usize> = (0..session.train.len()).collect();
+    order.shuffle(&mut rng);
+    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
+        ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
+    // As many patches as all clusters together may take; the small ones do not hold up the rest.
+    let enough = config.examples * clusters;
+    let mut seen = 0;
+    for indices in order.chunks(session.micro_batch) {
+        if seen >= enough {
+            break;
+        }
+        let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &mut rng)?;
+        let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
+        let patches = patches.reshape([-1, model.view.variables() as i64]);
+        seen += patches.size()[0] as usize;
+        let chosen = draw(&posterior.reshape([-1, clusters as i64]), &mut rng);
+        for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate() {
+            let mine = chosen.eq(k as i64).nonzero().squeeze_dim(1);
+            let mine = mine.narrow(0, 0, mine.size()[0].min((config.examples - *count) as i64));
+            *count += mine.size()[0] as usize;
+            members.push(patches.index_select(0, &mine));
+        }
+    }
+    Ok(members.iter().map(|some| Tensor::cat(some, 0)).collect())
+}
+
+/// The patches of the first validation pictures, `[n, D]`.
+fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session: &Session) -> Result<Tensor> {
+    let mut noise = rng(session.seed, "noise of held-out patches", 0);
+    let indices: Vec<usize> = (0..config.held_out.min(pictures.len())).collect();
+    let parts = indices.chunks(session.micro_batch).map(|some| {
+        let patches = model.evidence(&pictures.batch(some)?, model.readings()[0], &mut noise)?;
+        Ok(patches.reshape([-1, model.view.variables() as i64]))
+    });
+    Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
+}
+
+/// Pairs (larger, smaller): the clusters with least weight, each with the one that it shares most patches with.
+fn candidates(log_weights: &[f64], posterior: &Tensor) -> Vec<(usize, usize)> {
+    let overlap = posterior.tr().matmul(posterior);
+    let mut order: Vec<usize> = (0..log_weights.len()).collect();
+    order.sort_by(|&a, &b| log_weights[a].total_cmp(&log_weights[b]).then(a.cmp(&b)));
+    let (mut pairs, mut used) = (Vec::new(), HashSet::new());
+    for &small in order.iter().take(log_weights.len() / MERGE_ONE_IN) {
+        let row = overlap.get(small as i64);
+        let _ = row.get(small as i64).fill_(-1.0);
+        let other = row.argmax(0, false).int64_value(&[]) as usize;
+        let (large, small) = if log_weights[other] >= log_weights[small] { (other, small) } else { (small, other) };
+        if other != small && used.insert((large, small)) {
+            pairs.push((large, small));
+        }
+    }
+    pairs
+}
+
+/// Which proposals are taken, as positions in splits followed by merges, with no cluster in two of them; both are sorted,
+/// best first. Merges that gain make room; splits that gain enough fill it; then pairs of a further split and a merge that
+/// costs less than it brings.
+fn accept(config: &GainGrowing, splits: &mut [Proposal], merges: &mut [Proposal], room: usize) -> Vec<usize> {
+    for all in [&mut *splits, &mut *merges] {
+        all.sort_by(|a, b| b.gain.total_cmp(&a.gain).then(a.old.cmp(&b.old)));
+    }
+    let pays = |p: &Proposal| p.gain > 0.0 && p.gain > config.confidence * p.error;
+    let mut taken = Taken::default();
+    let good: Vec<usize> = (0..merges.len()).filter(|&m| pays(&merges[m]) && taken.take(&merges[m])).collect();
+    let mut open = (0..splits.len()).filter(|&s| pays(&splits[s]));
+    let mut all: Vec<usize> = open.by_ref().filter(|&s| taken.take(&splits[s])).take(room + good.len()).collect();
+    all.extend(good.iter().map(|m| splits.len() + m));
+    for (m, merge) in merges.iter().enumerate().filter(|(m, _)| !good.contains(m)) {
+        if !taken.free(merge) {
+            continue;
+        }
+        let Some(s) = open.find(|&s| taken.free(&splits[s]) && !merge.old.contains(&splits[s].old[0])) else { break };
+        if splits[s].gain + merge.gain <= 0.0 {
+            break;
+        }
+        taken.take(merge);
+        taken.take(&splits[s]);
+        all.extend([s, splits.len() + m]);
+    }
+    all
+}
+
+/// The clusters that accepted proposals replace.
+#[derive(Default)]
+struct Taken(HashSet<usize>);
+
+impl Taken {
+    fn free(&self, proposal: &Proposal) -> bool {
+        proposal.old.iter().all(|k| !self.0.contains(k))
+    }
+
+    /// Take a proposal's clusters, if they are free.
+    fn take(&mut self, proposal: &Proposal) -> bool {
+        let free = self.free(proposal);
+        if free {
+            self.0.extend(&proposal.old);
+        }
+        free
+    }
+}
+
+/// One line for every proposal, and one for the round.
+fn report(session: &mut Session, all: &[Proposal], taken: &[usize], round: usize, nats: f64) -> Result<()> {
+    let name = session.name;
+    for (i, p) in all.iter().enumerate() {
+        let kind = if p.old.len() == 1 { "split" } else { "merge" };
+        let line = json!({
+            "proposal": kind, "clusters": p.old, "patches": p.members, "gain_nats": p.gain, "gain_se": p.error,
+            "accepted": taken.contains(&i),
+        });
+        session.metrics.write(name, round as u64, &line)?;
+    }
+    let count = |wanted: usize| taken.iter().filter(|&&i| all[i].old.len() == wanted).count();
+    let gain: f64 = taken.iter().map(|&i| all[i].gain).sum();
+    let line = json!({
+        "splits": count(1), "merges": count(2), "proposals": all.len(), "gain_nats": gain, "held_out_nats": -nats,
+    });
+    tracing::info!("{name}: round {round}: {line}");
+    session.metrics.write(name, round as u64, &line)
+}
+
+/// The mixture with the accepted proposals in place of the clusters that they replace.
+fn assemble(model: &Mixture, log_weights: &[f64], all: &[Proposal], taken: &[usize]) -> Result<Mixture> {
+    let replaced: HashSet<usize> = taken.iter().flat_map(|&i| all[i].old.clone()).collect();
+    let kept = (0..log_weights.len()).filter(|k| !replaced.contains(k)).map(|k| (&model.patches, k, log_weights[k]));
+    let new = taken.iter().flat_map(|&i| {
+        let proposal = &all[i];
+        proposal.log_weights.iter().enumerate().map(|(c, &weight)| (&proposal.model, c, weight))
+    });
+    let chosen: Vec<_> = kept.chain(new).collect();
+    let parts: Vec<Part> = chosen
+        .iter()
+        .map(|(model, cluster, weight)| Part { model: &***model, cluster: *cluster, share: weight.exp() })
+        .collect();
+    let weights: Vec<f64> = chosen.iter().map(|(_, _, weight)| *weight).collect();
+    let weights = Tensor::from_slice(&weights).to_device(model.patches.device());
+    let weights = &weights - weights.logsumexp(0, false);
+    Ok(Mixture { view: model.view, patches: model.patches.gather(&parts)?, prior: Prior::Independent(weights) })
+}

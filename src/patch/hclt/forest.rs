@@ -1,0 +1,102 @@
+//! Some trees that are evaluated together, as one circuit.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::Width;
+use crate::circuit::Circuit;
+use crate::circuit::evidence::Evidence;
+use crate::circuit::flows::Statistics;
+use crate::em::Learner;
+use crate::structure::chow_liu::Parents;
+use crate::structure::hclt;
+
+/// Examples that a forest of one tree looks at in one go; larger forests take proportionally fewer.
+const EXAMPLES: i64 = 1024;
+
+/// Neighbouring trees of a model.
+pub(super) struct Forest {
+    /// Their numbers.
+    pub(super) trees: Range<usize>,
+    pub(super) circuit: Circuit,
+    pub(super) learner: Option<Learner>,
+    /// One for each part of the examples.
+    pub(super) statistics: Vec<Statistics>,
+}
+
+impl Forest {
+    /// Uniform circuits on the trees of these numbers; `ranges` are inclusive and per variable.
+    pub(super) fn uniform(
+        numbers: Range<usize>,
+        trees: &[Parents],
+        width: Width,
+        ranges: &[(i64, i64)],
+        device: Device,
+    ) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let categories: Vec<usize> = ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
+        let graph = hclt::forest(trees, width.states, &categories)?.with_heads(width.heads);
+        let circuit = Circuit::uniform(graph, Kind::Float, device);
+        Ok(Self { trees: numbers, circuit, learner: None, statistics: Vec::new() })
+    }
+
+    /// Examples looked at in one go.
+    fn chunk(&self) -> i64 {
+        (EXAMPLES / self.trees.len() as i64).max(32)
+    }
+
+    /// log p(patch | cluster) of this forest's clusters, float64 `[N, T * heads]`, for table rows `[N, D]`.
+    pub(super) fn log_likelihood(&self, values: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let n = values.size()[0];
+        let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
+            let some = values.narrow(0, start, self.chunk().min(n - start));
+            self.circuit.log_likelihood(&Evidence::shared(&some, self.circuit.plan())?)
+        });
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;
+    /// shorter lists are padded with weight 0.
+    pub(super) fn accumulate(
+        &self,
+        values: &Tensor,
+        weights: &Tensor,
+        threshold: f64,
+        statistics: &mut Statistics,
+    ) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let heads = self.circuit.plan().heads;
+        let of = |tree: usize| weights.narrow(1, tree as i64 * heads, heads);
+        let kept = |tree| of(tree).amax([1i64].as_slice(), false).ge(threshold).nonzero().squeeze_dim(1);
+        let rows: Vec<Tensor> = self.trees.clone().map(kept).collect();
+        let longest = rows.iter().map(|r| r.size()[0]).max().unwrap_or(0);
+        let step = (EXAMPLES / rows.len() as i64).max(32);
+        for start in (0..longest).step_by(step as usize) {
+            let width = step.min(longest - start);
+            let (mut evidence, mut weight) = (Vec::new(), Vec::new());
+            for (tree, rows) in self.trees.clone().zip(&rows) {
+                let len = (rows.size()[0] - start).clamp(0, width);
+                let mine = rows.narrow(0, start.min(rows.size()[0]), len);
+                let pad = [0, 0, 0, width - len];
+                weight.push(of(tree).index_select(0, &mine).constant_pad_nd(pad));
+                evidence.push(values.index_select(0, &mine).constant_pad_nd(pad));
+            }
+            let evidence = Evidence::per_tree(&Tensor::stack(&evidence, 0), self.circuit.plan())?;
+            let messages = self.circuit.forward(&evidence, true)?;
+            let _ = self.circuit.flows(&messages, &Tensor::cat(&weight, 1), statistics);
+        }
+        Ok(())
+    }
+
+    /// M-step from a batch of `batch` patches over all clusters.
+    pub(super) fn step(&mut self, batch: f64, eta: f64) {
+        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
+        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, sum) {
+            statistics.weight = batch;
+            learner.step(&mut self.circuit, statistics, eta);
+        }
+    }
+}
