@@ -27,6 +27,8 @@ const HIDDEN_STEPS: usize = 10;
 pub struct LatentTreeConfig {
     /// The tree: by mutual information of the codes, or by hand.
     pub tree: TreeConfig,
+    /// Whose clusters the mutual information is of.
+    pub codes: Codes,
     /// Which edges share a table.
     pub tying: Tying,
     /// Hidden states per position with an emission p(cluster | state); without it the clusters are the states.
@@ -35,10 +37,22 @@ pub struct LatentTreeConfig {
     pub em: EmConfig,
 }
 
+/// Codes of the training pictures that a tree is found from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Codes {
+    /// The most probable cluster of every patch under the patch circuits.
+    #[default]
+    Posterior,
+    /// The teacher's: what stage `latents` made of its features.
+    Teacher,
+}
+
 impl Default for LatentTreeConfig {
     fn default() -> Self {
         Self {
             tree: TreeConfig::default(),
+            codes: Codes::Posterior,
             tying: Tying::Untied,
             hidden: None,
             em: EmConfig { epochs: 1, ..EmConfig::default() },

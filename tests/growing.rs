@@ -265,7 +265,7 @@ fn trees_of_several_heads_are_gathered_whole() {
     assert_eq!(torn, "heads of a tree cannot be taken apart, nor trees of other widths joined");
 }
 
-/// Sum of log sum_k w_k p(x | k).
+/// The log-likelihood of all patches under a mixture.
 fn total(model: &dyn PatchModel, log_weights: &[f64], patches: &Tensor) -> f64 {
     let joint = model.log_likelihood(patches).unwrap().to_kind(Kind::Double) + Tensor::from_slice(log_weights);
     joint.logsumexp(1, false).sum(Kind::Double).double_value(&[])

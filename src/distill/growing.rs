@@ -36,7 +36,7 @@ pub struct Given<'a> {
 pub fn grow(session: &mut Session, model: Mixture, config: &GrowingConfig, given: &Given) -> Result<Mixture> {
     check_members(given)?;
     match config {
-        GrowingConfig::Paper(paper) => paper::grow(session, model, paper, given),
+        GrowingConfig::Paper(paper) => paper::grow(session, &model, paper, given),
         GrowingConfig::Gain(gain) => gain::grow(session, model, gain, given.patch),
     }
 }

@@ -77,14 +77,22 @@ fn members(
     Ok(members.iter().map(|m| Tensor::cat(m, 0)).collect())
 }
 
-/// Join the patches of a mixture by a latent tree over the codes that it gives the training pictures.
+/// Join the patches of a mixture by a latent tree whose first tables are counts of the codes that it gives the training
+/// pictures. The tree is found from the same codes, or from the teacher's where they are given (`[N, L]`).
 ///
 /// # Errors
 /// When a tree given by hand does not fit; faults of the data.
-pub fn add_tree(session: &Session, model: Mixture, config: &LatentTreeConfig) -> Result<Mixture> {
+pub fn add_tree(
+    session: &Session,
+    model: Mixture,
+    config: &LatentTreeConfig,
+    teachers: Option<&Tensor>,
+) -> Result<Mixture> {
     let codes = codes(session, &model)?;
     let clusters = model.patches.clusters();
-    let parents = latent_tree::parents(config, &codes, clusters)?;
+    let seen = teachers.unwrap_or(&codes);
+    let values = seen.max().int64_value(&[]) as usize + 1;
+    let parents = latent_tree::parents(config, seen, clusters.max(values))?;
     let device = model.patches.device();
     let mut tree = latent_tree::uniform(config, &parents, model.view.grid.cols, clusters, device)?;
     let mut rng = rng(session.seed, session.name, u64::MAX);

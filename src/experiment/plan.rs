@@ -9,6 +9,7 @@ use super::models;
 use super::stages::{Runner, before, stage_fingerprint};
 use crate::data::DataSet;
 use crate::data::view::View;
+use crate::distill::growing::config::GrowingConfig;
 use crate::em::EmConfig;
 use crate::patch::config::{FamilyConfig, PatchConfig};
 use crate::run::RunFolder;
@@ -69,10 +70,35 @@ fn work(config: &Config, stage: &str) -> String {
         "hard" => epochs(&config.distill.hard),
         "soft" => epochs(&config.distill.soft),
         "tree" => epochs(&config.distill.tree.em),
+        "growing" => config.distill.growing.as_ref().map_or(String::new(), |g| rounds(g, config.latents.clusters)),
         "joint" => epochs(&config.distill.joint),
         "em_only" => config.baselines.em_only.as_ref().map_or(String::new(), epochs),
         "pixel_hclt" => config.baselines.pixel_hclt.as_ref().map_or(String::new(), |p| epochs(&p.em)),
         _ => String::new(),
+    }
+}
+
+/// Sizes over the rounds of growing.
+fn rounds(growing: &GrowingConfig, clusters: usize) -> String {
+    let (sizes, of, unit): (Vec<usize>, _, _) = match growing {
+        GrowingConfig::Gain(gain) => {
+            ((0..=gain.rounds).map(|round| gain.clusters_after(clusters, round)).collect(), "clusters", "pictures")
+        }
+        GrowingConfig::Paper(paper) => {
+            ((2..=paper.heads(clusters)).map(|heads| heads * clusters).collect(), "heads", "patches of a circuit")
+        }
+    };
+    let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    let em = growing.em();
+    format!("{} {of}, {} epochs of EM a round, {} {unit} a step;", sizes.join(" -> "), em.epochs, em.batch)
+}
+
+/// Clusters of the model that a stage makes.
+fn clusters(config: &Config, stage: &str) -> usize {
+    match (&config.distill.growing, stage) {
+        (_, "pixel_hclt") => 1,
+        (Some(growing), "growing" | "tree" | "joint" | "em_only") => growing.final_clusters(),
+        _ => config.latents.clusters,
     }
 }
 
@@ -82,10 +108,7 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
         return Ok(String::new());
     }
     let patch = models::patch_config(config, stage, view.shape())?;
-    let (clusters, view) = match stage {
-        "pixel_hclt" => (1, models::stage_view(config, stage, view.shape())?),
-        _ => (config.latents.clusters, *view),
-    };
+    let (clusters, view) = (clusters(config, stage), models::stage_view(config, stage, view.shape())?);
     let (patches, memory) = patch_numbers(&patch, &view, clusters, models::micro_batch(config, stage));
     let has_tree = matches!(stage, "tree" | "joint" | "em_only");
     let tree = if has_tree { tree_numbers(config, &view, clusters) } else { clusters - 1 };

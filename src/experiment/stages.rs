@@ -21,6 +21,7 @@ use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
 use crate::distill::training::{Clusters, train, watch};
 use crate::em::EmConfig;
+use crate::latent_tree::Codes;
 use crate::mixture::Mixture;
 use crate::mixture::train::Parts;
 use crate::patch::config::{PatchConfig, Start};
@@ -148,8 +149,12 @@ impl<'a> Runner<'a> {
         let patches = before(self.config, "tree").context("a tree joins patches")?;
         let model = models::load(self.run, self.config, patches, self.device)?;
         let config = &self.config.distill.tree;
+        let teachers = match config.codes {
+            Codes::Teacher => Some(teaching::codes(self.config, self.run, self.data, &self.view)?),
+            Codes::Posterior => None,
+        };
         let mut session = self.session("tree", stage);
-        let mut model = lvd::add_tree(&session, model, config)?;
+        let mut model = lvd::add_tree(&session, model, config, teachers.as_ref())?;
         train(&mut session, &mut model, PRIOR, &config.em, &Clusters::Posterior)?;
         finish(&session, &model)
     }
@@ -200,9 +205,8 @@ pub fn before(config: &Config, name: &str) -> Option<&'static str> {
         "latents" => Some("teacher"),
         "hard" => Some("latents"),
         "soft" => Some("hard"),
-        "growing" => Some("soft"),
         "tree" if config.distill.growing.is_some() => Some("growing"),
-        "tree" => Some("soft"),
+        "growing" | "tree" => Some("soft"),
         "joint" | "em_only" => Some("tree"),
         _ => None,
     }

@@ -50,7 +50,7 @@ impl Default for PaperGrowing {
                 epochs: 50,
                 batch: 256,
                 rule: Rule::Average,
-                step: Schedule::Inertia { from: 0.9, to: 0.99 },
+                step: Schedule::Inertia { from: 0.9, middle: None, to: 0.99 },
                 pseudocount: 0.1,
                 input_pseudocount: 0.1,
             },
@@ -122,15 +122,6 @@ impl GrowingConfig {
         }
     }
 
-    /// Rounds of EM from so many clusters.
-    #[must_use]
-    pub fn rounds(&self, clusters: usize) -> usize {
-        match self {
-            Self::Paper(paper) => (paper.final_clusters / clusters.max(1)).saturating_sub(1),
-            Self::Gain(gain) => gain.rounds,
-        }
-    }
-
     /// Note what is wrong with the values; `clusters` are those that growing starts from.
     pub fn check(&self, path: &str, clusters: usize, problems: &mut Problems) {
         let last = self.final_clusters();
@@ -140,7 +131,7 @@ impl GrowingConfig {
         self.em().check(&format!("{path}.em"), problems);
         match self {
             Self::Paper(paper) => {
-                let heads = last / clusters.max(1);
+                let heads = paper.heads(clusters);
                 let message = format!(
                     "expected a multiple of latents.clusters = {clusters}, twice as many or more: circuits have two heads or more, found {last}"
                 );
@@ -154,6 +145,12 @@ impl GrowingConfig {
 }
 
 impl PaperGrowing {
+    /// Heads of every circuit when growing ends.
+    #[must_use]
+    pub fn heads(&self, clusters: usize) -> usize {
+        self.final_clusters / clusters.max(1)
+    }
+
     fn check(&self, path: &str, problems: &mut Problems) {
         let share = |value: f64| (0.0..=1.0).contains(&value);
         for (name, value) in [
@@ -174,6 +171,13 @@ impl PaperGrowing {
 }
 
 impl GainGrowing {
+    /// Clusters after a round, from 1: the same factor every time.
+    #[must_use]
+    pub fn clusters_after(&self, clusters: usize, round: usize) -> usize {
+        let ratio = self.final_clusters as f64 / clusters as f64;
+        (clusters as f64 * ratio.powf(round as f64 / self.rounds as f64)).round() as usize
+    }
+
     fn check(&self, path: &str, problems: &mut Problems) {
         for (name, value) in
             [("rounds", self.rounds), ("examples", self.examples), ("held_out", self.held_out), ("steps", self.steps)]

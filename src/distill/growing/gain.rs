@@ -34,7 +34,7 @@ const MERGE_ONE_IN: usize = 4;
 /// See [`super::grow`].
 pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: &PatchConfig) -> Result<Mixture> {
     require!(
-        session.valid.len() > 0,
+        !session.valid.is_empty(),
         "growing: criterion gain measures splits on validation pictures, and there are none\n  give the data a validation \
          part (data.validation), or choose criterion: paper"
     );
@@ -46,7 +46,7 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
             let name = session.name;
             session.stage.forget_partial()?;
             session.metrics.rewind(name, round as u64 - 1)?;
-            model = decide(session, &model, config, round, target(config, first, round))?;
+            model = decide(session, &model, config, round, config.clusters_after(first, round))?;
         } else {
             let name = format!("{} {round}", session.name);
             let both = Parts { patches: true, prior: true };
@@ -58,12 +58,6 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
     let state = session.stage.path(STATE);
     std::fs::remove_file(&state).with_context(|| format!("{}: cannot be removed", state.display()))?;
     Ok(model)
-}
-
-/// Clusters after a round: the same factor every time.
-fn target(config: &GainGrowing, first: usize, round: usize) -> usize {
-    let ratio = config.final_clusters as f64 / first as f64;
-    (first as f64 * ratio.powf(round as f64 / config.rounds as f64)).round() as usize
 }
 
 fn save(session: &Session, model: &Mixture, steps: usize) -> Result<()> {

@@ -38,11 +38,11 @@ const ITERATIONS: usize = 20;
 ///
 /// # Errors
 /// See [`super::grow`].
-pub fn grow(session: &mut Session, model: Mixture, config: &PaperGrowing, given: &Given) -> Result<Mixture> {
+pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given: &Given) -> Result<Mixture> {
     let _guard = tch::no_grad_guard();
     let trees: &HcltPatches = same_family(&*model.patches).context("criterion paper is for HCLTs")?;
     let clusters = trees.clusters();
-    let data = collect(session, &model, config, given)?;
+    let data = collect(session, model, config, given)?;
     let bar = progress::bar(session.name, clusters as u64);
     let mut noise = rng(session.seed, "equal heads", 0);
     let starts = (0..clusters).map(|k| {
@@ -68,8 +68,8 @@ pub fn grow(session: &mut Session, model: Mixture, config: &PaperGrowing, given:
     grown.into_iter().collect::<Result<()>>()?;
     bar.finish_and_clear();
     session.metrics.rewind(name, 0)?;
-    let grown = files.iter().map(|file| read(file, session, given, &model)).collect::<Result<Vec<_>>>()?;
-    let joined = join(&model, &grown, &data.counts)?;
+    let grown = files.iter().map(|file| read(file, session, given, model)).collect::<Result<Vec<_>>>()?;
+    let joined = join(model, &grown, &data.counts)?;
     for file in files {
         std::fs::remove_file(&file).with_context(|| format!("{}: cannot be removed", file.display()))?;
     }

@@ -1,6 +1,6 @@
 //! A proposed split or merge: what it would look like, and what it would bring on held-out patches.
 //!
-//! With log p(x) = log sum_j w_j p(x | j) over held-out patches x, cluster k replaced by two of weights a_1, a_2 gains
+//! With `log p(x) = log sum_j w_j p(x | j)` over held-out patches x, cluster k replaced by two of weights `a_1`, `a_2` gains
 //!
 //! ```text
 //! g(x) = log(sum_{j != k} w_j p(x | j) + w_k sum_c a_c p(x | c)) - log p(x)
@@ -24,7 +24,7 @@ const NEGLIGIBLE: f64 = 1e-4;
 pub struct HeldOut {
     /// `[n, D]`.
     pub patches: Tensor,
-    /// log w_k p(x | k), float64 `[n, K]`.
+    /// `log w_k p(x | k)`, float64 `[n, K]`.
     pub joint: Tensor,
     /// log p(x), float64 `[n]`.
     pub total: Tensor,
@@ -44,7 +44,6 @@ impl HeldOut {
     }
 
     /// Posteriors of the clusters `[n, K]`.
-    #[must_use]
     pub fn posterior(&self) -> Tensor {
         (&self.joint - self.total.unsqueeze(1)).exp()
     }

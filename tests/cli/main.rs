@@ -1,5 +1,7 @@
 //! The binary end to end, on tiny data in a temporary folder.
 
+mod growing;
+
 use std::path::Path;
 use std::process::Output;
 
