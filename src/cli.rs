@@ -132,7 +132,9 @@ pub fn execute(cli: &Cli) -> Result<String> {
         Command::Plan(args) => {
             let config = args.config()?;
             let data = data::open(&config.data, config.seed)?;
-            plan::describe(&config, &data, &args.run_dir(&config))
+            let device = device::open(args.device, cuda)?;
+            device::set_threads(config.compute.threads)?;
+            plan::describe(&config, &data, &args.run_dir(&config), device)
         }
         Command::Schema => Ok(serde_json::to_string_pretty(&read::schema())?),
         Command::Completions { shell } => {

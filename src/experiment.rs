@@ -6,6 +6,7 @@ pub mod read;
 pub mod protocol;
 pub mod stages;
 pub mod models;
+pub mod rate;
 pub mod plan;
 pub mod rows;
 pub mod teaching;

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
+use tch::Device;
 
 use super::config::Config;
 use super::models;
+use super::rate::{Rate, duration};
 use super::stages::{Runner, before, stage_fingerprint};
 use crate::data::DataSet;
 use crate::data::view::View;
@@ -14,11 +16,12 @@ use crate::em::EmConfig;
 use crate::patch::config::{FamilyConfig, PatchConfig};
 use crate::run::RunFolder;
 
-/// A description of stages, sizes, parameters, memory and reuse, for people.
+/// A description of stages, sizes, parameters, memory, times and reuse, for people. Times are of EM on patches alone, at
+/// the rate measured on the device now.
 ///
 /// # Errors
 /// When the configuration does not fit the pictures.
-pub fn describe(config: &Config, data: &DataSet, run_dir: &Path) -> Result<String> {
+pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device) -> Result<String> {
     let view = models::view(config, data.train.shape())?;
     let shape = view.shape();
     let mut lines = vec![
@@ -49,11 +52,20 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path) -> Result<Strin
         format!("run folder {}", run_dir.display()),
         String::new(),
     ];
+    let rate = Rate::measure(&config.patch, &view, device)?;
     for stage in Runner::wanted(config) {
         let state = if done(config, data, run_dir, stage)? { "done, reused" } else { "to do" };
-        let after = before(config, stage).map_or(String::new(), |b| format!(" after {b}"));
-        lines.push(format!("{stage:<11} {state:<13}{} {}{after}", work(config, stage), size(config, stage, &view)?));
+        let after = before(config, stage).map_or(String::new(), |b| format!("; after {b}"));
+        let time = seconds(config, stage, &view, data.train.len(), &rate)
+            .map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
+        let size = size(config, stage, &view)?;
+        lines.push(format!("{stage:<11} {state:<13}{} {size}{time}{after}", work(config, stage)));
     }
+    let (patches, pairs, name) = (1.0 / rate.statistics, 1.0 / rate.likelihood, device_name(device));
+    lines.push(format!(
+        "\ntimes are of EM on patches, at the rate measured on {name} just now: likelihoods of {pairs:.0} pairs of patch and cluster \
+         a second, statistics of {patches:.0}"
+    ));
     Ok(lines.join("\n"))
 }
 
@@ -107,9 +119,16 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
     if matches!(stage, "teacher" | "latents") {
         return Ok(String::new());
     }
-    let patch = models::patch_config(config, stage, view.shape())?;
+    let mut patch = models::patch_config(config, stage, view.shape())?;
     let (clusters, view) = (clusters(config, stage), models::stage_view(config, stage, view.shape())?);
-    let (patches, memory) = patch_numbers(&patch, &view, clusters, models::micro_batch(config, stage));
+    let heads = match (&config.distill.growing, &mut patch.family) {
+        (Some(GrowingConfig::Paper(paper)), FamilyConfig::Hclt(hclt)) if clusters == paper.final_clusters => {
+            hclt.states = paper.states(hclt.states, config.latents.clusters).pop().unwrap_or(hclt.states);
+            paper.heads(config.latents.clusters)
+        }
+        _ => 1,
+    };
+    let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), models::micro_batch(config, stage));
     let has_tree = matches!(stage, "tree" | "joint" | "em_only");
     let tree = if has_tree { tree_numbers(config, &view, clusters) } else { clusters - 1 };
     // Tables, statistics and decayed statistics, four bytes each.
@@ -117,13 +136,64 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
     Ok(format!("{} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
 }
 
-/// Free numbers of the patch circuits, and bytes of the messages of a micro-batch.
-fn patch_numbers(patch: &PatchConfig, view: &View, clusters: usize, micro_batch: usize) -> (usize, f64) {
+/// Seconds of a stage's EM on patches; none for stages that are something else.
+fn seconds(config: &Config, stage: &str, view: &View, pictures: usize, rate: &Rate) -> Option<f64> {
+    let (patches, all, d) = (pictures * view.patches(), clusters(config, stage), &config.distill);
+    let steps = |em: &EmConfig, all: usize| if em.batch == 0 { 1 } else { all.div_ceil(em.batch) };
+    let mixture = |em: &EmConfig, k: usize| rate.seconds(em.epochs, patches, k, steps(em, pictures), k);
+    match stage {
+        "hard" => Some(rate.seconds(d.hard.epochs, patches, 0, steps(&d.hard, pictures), all)),
+        "soft" => Some(mixture(&d.soft, all)),
+        "growing" => Some(growing_seconds(config, patches, pictures, rate)),
+        // The patch circuits do not move.
+        "tree" => Some(rate.seconds(d.tree.em.epochs, patches, all, 0, 0)),
+        "joint" => Some(mixture(&d.joint, all)),
+        "em_only" => config.baselines.em_only.as_ref().map(|em| mixture(em, all)),
+        _ => None,
+    }
+}
+
+fn growing_seconds(config: &Config, patches: usize, pictures: usize, rate: &Rate) -> f64 {
+    let first = config.latents.clusters;
+    match &config.distill.growing {
+        Some(GrowingConfig::Gain(gain)) => (1..=gain.rounds)
+            .map(|round| {
+                let k = gain.clusters_after(first, round);
+                let proposals = rate.seconds(gain.steps, (gain.examples * k).min(patches), 2, 1, 2 * k);
+                let steps = if gain.em.batch == 0 { 1 } else { pictures.div_ceil(gain.em.batch) };
+                proposals + rate.seconds(gain.em.epochs, patches, k, steps, k)
+            })
+            .sum(),
+        Some(GrowingConfig::Paper(paper)) => {
+            let FamilyConfig::Hclt(hclt) = &config.patch.family else { return 0.0 };
+            let patches = patches.min(paper.examples * first);
+            let wider = |states: &usize| *states as f64 / hclt.states as f64;
+            let round = rate.seconds(paper.em.epochs, patches, 0, patches.div_ceil(paper.em.batch), 1);
+            round * paper.states(hclt.states, first).iter().map(wider).sum::<f64>()
+        }
+        None => 0.0,
+    }
+}
+
+fn device_name(device: Device) -> &'static str {
+    if device.is_cuda() { "the GPU" } else { "this CPU" }
+}
+
+/// Free numbers of the patch circuits (trees and heads of each), and bytes of the messages of a micro-batch.
+fn patch_numbers(
+    patch: &PatchConfig,
+    view: &View,
+    (clusters, heads): (usize, usize),
+    micro_batch: usize,
+) -> (usize, f64) {
     let d = view.variables();
     let hclt = match &patch.family {
         FamilyConfig::Hclt(hclt) => hclt,
         FamilyConfig::Gaussian(gaussian) => {
-            let each = d + gaussian.covariance.parameters(d) + gaussian.scales - 1;
+            let each = d
+                + gaussian.covariance.parameters(d)
+                + gaussian.scale_grid(gaussian.scale_groups.count()).size()[0] as usize
+                - 1;
             let examples = (micro_batch * view.patches()) as f64;
             // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
             return (clusters * each, examples * (8 * d + 12 * clusters) as f64 + (clusters * d * d) as f64 * 18.0);
@@ -131,7 +201,7 @@ fn patch_numbers(patch: &PatchConfig, view: &View, clusters: usize, micro_batch:
     };
     let h = hclt.states;
     let inputs: usize = view.ranges().iter().map(|(low, high)| (high - low) as usize * h).sum();
-    let edges = (view.variables() - 1) * h * (h - 1) + (h - 1);
+    let edges = (view.variables() - 1) * h * (h - 1) + heads * (h - 1);
     let examples = (micro_batch * view.patches()).min(1024) as f64;
     (clusters * (inputs + edges), examples * (view.variables() * h) as f64 * 4.0 * 4.0)
 }

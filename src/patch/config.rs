@@ -157,6 +157,15 @@ pub enum ScaleGroups {
 }
 
 impl ScaleGroups {
+    /// How many groups.
+    #[must_use]
+    pub fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::LumaChroma => 2,
+        }
+    }
+
     /// The `d` variables of a patch (row, column, channel) group by group, int64 `[D]`, and how many each group has.
     pub fn order(self, d: i64) -> (Tensor, Vec<i64>) {
         let all = Tensor::arange(d, (Kind::Int64, Device::Cpu));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::em::schedule::Schedule;
 use crate::em::{EmConfig, Rule};
+use crate::patch::hclt::heads::doubled;
 use crate::refusal::Problems;
 
 /// Which clusters are refined while the circuits learn, and by what rule.
@@ -145,6 +146,23 @@ impl GrowingConfig {
 }
 
 impl PaperGrowing {
+    /// States of every region after each round, from those at first; one number for each number of heads from 2 on.
+    #[must_use]
+    pub fn states(&self, first: usize, clusters: usize) -> Vec<usize> {
+        let mut states = vec![first];
+        for heads in 2..self.heads(clusters) {
+            let last = states[states.len() - 1];
+            states.push(last + doubled(last, self.share(heads)));
+        }
+        states
+    }
+
+    /// Share of the states that are doubled when a tree with so many heads gets another one.
+    #[must_use]
+    pub fn share(&self, heads: usize) -> f64 {
+        (1.0 / (heads as f64 + 1.0)).max(self.grow)
+    }
+
     /// Heads of every circuit when growing ends.
     #[must_use]
     pub fn heads(&self, clusters: usize) -> usize {

@@ -262,7 +262,7 @@ impl<'a> Grower<'a> {
         let rows = self.heads.eq(head).nonzero().squeeze_dim(1);
         let weights = self.one_hot().index_select(0, &rows);
         let counts = self.model.edge_counts(&self.patches.index_select(0, &rows), &weights)?;
-        let share = (1.0 / (old as f64 + 1.0)).max(self.config.grow);
+        let share = self.config.share(old);
         let new = NewHead { of: head as usize, share, cross: self.config.cross, noise: self.config.noise };
         let tables = grown(&self.model.tables(0), self.model.tree(0), &counts, new, &mut self.rng);
         self.model = self.model.of_tables(0, &tables, &mut self.rng)?;

@@ -64,6 +64,12 @@ impl HcltPatches {
     }
 }
 
+/// How many of so many states are doubled.
+#[must_use]
+pub fn doubled(states: usize, share: f64) -> usize {
+    ((states as f64 * share).round() as usize).clamp(1, states)
+}
+
 /// The tables of a tree with a head more, from the flows `counts` of the patches of the head that is doubled.
 pub fn grown(
     tables: &TreeTables,
@@ -72,13 +78,12 @@ pub fn grown(
     head: NewHead,
     rng: &mut ChaCha8Rng,
 ) -> TreeTables {
-    let doubled = counts.iter().map(|counts| {
+    let chosen = counts.iter().map(|counts| {
         let flow = counts.sum_dim_intlist(0, false, Kind::Double);
-        let wanted = ((flow.numel() as f64 * head.share).round() as i64).clamp(1, flow.numel() as i64);
-        flow.topk(wanted, 0, true, true).1.sort(0, false).0
+        flow.topk(doubled(flow.numel(), head.share) as i64, 0, true, true).1.sort(0, false).0
     });
-    let doubled = doubled.collect();
-    Growth { doubled, head: head.of as i64, cross: head.cross, noise: head.noise }.apply(tables, parents, rng)
+    let chosen = chosen.collect();
+    Growth { doubled: chosen, head: head.of as i64, cross: head.cross, noise: head.noise }.apply(tables, parents, rng)
 }
 
 /// The variable at the root of a tree.
