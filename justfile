@@ -33,6 +33,10 @@ plan experiment="digits" *args: setup
 eval run *args: setup
     @cargo run --quiet --release -- eval "$@"
 
+# Report on finished run folders: one HTML page (in the first folder), or tables by `--format md`.
+report *args: setup
+    @cargo run --quiet --release -- report "$@"
+
 # All tests: the examples in the docs, then the rest, a process each where cargo-nextest is there, else one by one.
 test: setup
     #!/usr/bin/env bash

@@ -16,8 +16,9 @@ use crate::experiment::stages::Runner;
 use crate::experiment::{plan, read, rows};
 use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
+use crate::report::{self, Form};
 use crate::require;
-use crate::run::{Manifest, RunFolder};
+use crate::run::{Manifest, RunFolder, atomic_write};
 
 /// Distil deep generative models into probabilistic circuits and measure them in bits per dimension.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ enum Command {
     Eval(EvalArgs),
     /// Show stages, sizes, memory and what would be reused; write nothing.
     Plan(ExperimentArgs),
+    /// Report on finished runs: a self-contained HTML page, or tables in Markdown.
+    Report(ReportArgs),
     /// Print the JSON schema of experiment files.
     Schema,
     /// Print completions for a shell.
@@ -117,6 +120,36 @@ struct EvalArgs {
     device: DeviceChoice,
 }
 
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value = "html")]
+    format: Form,
+    /// Where it is written; a page goes to report.html in the first run folder if not given, tables to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Report on runs of different protocols or test pictures too, every row with its own.
+    #[arg(long)]
+    allow_mixed: bool,
+}
+
+impl ReportArgs {
+    fn write(&self) -> Result<String> {
+        let text = report::report(&self.runs, self.format, self.allow_mixed)?;
+        let usual = (self.format == Form::Html).then(|| self.runs[0].join("report.html"));
+        match self.out.clone().or(usual) {
+            None => Ok(text.trim_end().to_owned()),
+            Some(path) => {
+                atomic_write(&path, text)?;
+                Ok(path.display().to_string())
+            }
+        }
+    }
+}
+
 /// Do what was asked; returns what is to be printed on stdout.
 ///
 /// # Errors
@@ -136,6 +169,7 @@ pub fn execute(cli: &Cli) -> Result<String> {
             device::set_threads(config.compute.threads)?;
             plan::describe(&config, &data, &args.run_dir(&config), device)
         }
+        Command::Report(args) => args.write(),
         Command::Schema => Ok(serde_json::to_string_pretty(&read::schema())?),
         Command::Completions { shell } => {
             let mut script = Vec::new();

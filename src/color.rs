@@ -100,6 +100,18 @@ impl ColorSpace {
         Ok(pixels.to_kind(Kind::Uint8))
     }
 
+    /// Pixels u8 `[.., C]` to look at, of any values `[.., C]`: what lies outside of the colours is moved to the nearest
+    /// byte, and what a lossy space has merged is undone as far as it goes.
+    pub fn display(self, values: &Tensor) -> Tensor {
+        let pixels = match self {
+            Self::Grey | Self::Rgb => values.shallow_clone(),
+            Self::YcocgR => lifting::inverse(&values.to_kind(Kind::Int16)),
+            Self::YcocgRMod => lifting::inverse_modulo(&values.to_kind(Kind::Int16).clamp(0, 255)),
+            Self::YcocgLossy | Self::YcbcrBt709 => lossy::undone(self, values),
+        };
+        pixels.to_kind(Kind::Float).clamp(0, 255).to_kind(Kind::Uint8)
+    }
+
     /// The name used in experiment files.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,4 +10,5 @@ pub mod rate;
 pub mod plan;
 pub mod rows;
 pub mod teaching;
+pub mod pictures;
 pub mod eval;

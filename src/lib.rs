@@ -19,4 +19,5 @@ pub mod latent_tree; // p(z): tree over patch latents, soft evidence
 pub mod mixture; // picture model = patch + latents: log p(x), posteriors, joint statistics
 pub mod distill; // in what order parts are trained
 pub mod experiment; // YAML, checks, stages, reuse
+pub mod report; // pages and tables from run folders alone
 pub mod cli; // what the user types

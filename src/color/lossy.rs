@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::channels;
+use super::{ColorSpace, channels};
 
 /// Weights of R, G, B and offset of each BT.709 channel, in ten-thousandths.
 const BT709: [[i64; 4]; 3] =
@@ -30,4 +30,17 @@ pub(super) fn ycocg(pixels: &Tensor) -> Tensor {
     let chroma = (&green * 2 - &red - &blue) * 64;
     let step = |x: Tensor, zero: i64| x.floor_divide_scalar(255) + zero;
     Tensor::stack(&[step(luma, 0), step(orange, 128), step(chroma, 128)], -1).clamp(0, 255).to_kind(Kind::Int16)
+}
+
+/// Float pixels `[.., 3]`, about 0 to 255, in the middle of what leads to these values: to look at, no inverse.
+pub(super) fn undone(space: ColorSpace, values: &Tensor) -> Tensor {
+    let [a, b, c] = channels(values, Kind::Float);
+    let (first, second) = (b - 128.0, c - 128.0);
+    let rgb = if space == ColorSpace::YcbcrBt709 {
+        [&a + &second * 1.5748, &a - &first * 0.1873 - &second * 0.4681, &a + &first * 1.8556]
+    } else {
+        let side = &a - &second;
+        [&side + &first, &a + &second, &side - &first]
+    };
+    Tensor::stack(&rgb, -1).round()
 }

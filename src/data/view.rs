@@ -128,6 +128,18 @@ impl View {
         })
     }
 
+    /// Pixels u8 `[B, h, w, C]` to look at, of patches of integers `[B, L, D]` such as samples; h and w are of the part of a
+    /// picture that is modelled.
+    pub fn display(&self, patches: &Tensor) -> Tensor {
+        let whole = self.grid.assemble(patches);
+        let values = match self.transform {
+            Transform::None => whole,
+            Transform::Cdf53 => wavelet::inverse(&(whole.to_kind(Kind::Float) + 0.5), self.levels()).floor(),
+            Transform::Cdf53Integer => wavelet::inverse_integers(&whole.to_kind(Kind::Int64), self.levels()),
+        };
+        self.color.display(&values)
+    }
+
     fn whole_integers(&self, pixels: &Tensor) -> Tensor {
         let integers = self.color.forward(pixels);
         match self.transform {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::models::{self, MODEL};
 use super::stages::Runner;
-use super::teaching;
+use super::{pictures, teaching};
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{Measure, code_lengths};
 use crate::mixture::{Mixture, Reading};
@@ -80,6 +80,7 @@ pub fn evaluate(runner: &Runner) -> Result<Vec<Row>> {
             }
         }
         write(runner, &rows)?;
+        pictures::draw(runner, stage)?;
     }
     Ok(rows)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{error, lvd, text, tiny};
 
-const GAIN: &str =
+pub const GAIN: &str =
     "distill.growing={criterion: gain, final_clusters: 6, rounds: 2, confidence: 0.0, em: {epochs: 2, batch: 32}}";
 const PAPER: &str =
     "distill.growing={criterion: paper, final_clusters: 9, em: {epochs: 2, batch: 32, rule: {kind: average}}}";

@@ -1,6 +1,7 @@
 //! The binary end to end, on tiny data in a temporary folder.
 
 mod growing;
+mod report;
 
 use std::path::Path;
 use std::process::Output;

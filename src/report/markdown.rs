@@ -1,0 +1,75 @@
+//! The tables of a report in Markdown.
+
+use std::fmt::Write;
+
+use super::summary::Summary;
+use crate::experiment::rows::Row;
+
+/// The cells of a row: model, reading, bpd, standard error, prior, residual, refund, parameters, seconds.
+#[must_use]
+pub fn cells(row: &Row) -> [String; 9] {
+    let four = |x: f64| format!("{:.4}", if x.abs() < 5e-5 { 0.0 } else { x });
+    [
+        row.label.clone(),
+        row.reading.clone(),
+        four(row.score.bits_per_dimension),
+        four(row.score.standard_error),
+        four(row.latent_bpd),
+        four(row.conditional_bpd),
+        four(row.refund_bpd()),
+        row.parameters.map_or_else(|| "–".to_owned(), |n| n.to_string()),
+        format!("{:.0}", row.seconds),
+    ]
+}
+
+/// Their names.
+pub const HEADS: [&str; 9] =
+    ["model", "reading", "bpd", "±", "prior", "residual", "refund", "parameters", "training, s"];
+
+/// One table of all runs' rows.
+#[must_use]
+pub fn tables(runs: &[Summary], mixed: bool) -> String {
+    let many = runs.len() > 1;
+    let mut heads: Vec<&str> = if many { vec!["run"] } else { Vec::new() };
+    heads.extend(HEADS);
+    if mixed {
+        heads.push("counted by");
+    }
+    let mut text = String::new();
+    let line = |text: &mut String, cells: &[String]| {
+        let escaped: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+        let _ = writeln!(text, "| {} |", escaped.join(" | "));
+    };
+    line(&mut text, &heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
+    let _ = writeln!(text, "|{}", "---|".repeat(heads.len()));
+    for run in runs {
+        for row in &run.rows {
+            let mut all: Vec<String> = if many { vec![run.name.clone()] } else { Vec::new() };
+            all.extend(cells(row));
+            if mixed {
+                all.push(run.kind());
+            }
+            line(&mut text, &all);
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\nTest split, bits per dimension; bpd = prior + residual - refund; ± is one standard error over pictures."
+    );
+    for run in runs {
+        let (n, kind) = (run.rows.first().map_or(0, |row| row.score.num_images), run.kind());
+        let _ =
+            writeln!(text, "\n- {}: {n} pictures, {kind}, seed {}, {}", run.name, run.manifest.seed, computed_by(run));
+        if let Some((below, _)) = run.below_teacher() {
+            let _ = writeln!(text, "  The student is {below:.4} bits below its teacher's own bound.");
+        }
+    }
+    text
+}
+
+/// What computed a run.
+#[must_use]
+pub fn computed_by(run: &Summary) -> String {
+    let m = &run.manifest;
+    format!("lvd {} ({}), libtorch {}, {} ({})", m.version, m.commit, m.libtorch, m.device.device, m.device.name)
+}

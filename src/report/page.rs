@@ -1,0 +1,177 @@
+//! The report as one HTML page: no script, nothing fetched, light or dark as the reader likes.
+
+use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::charts;
+use super::markdown::{HEADS, cells, computed_by};
+use super::summary::{Picture, StageClusters, Summary};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page.
+///
+/// # Errors
+/// When a chart cannot be drawn.
+pub fn page(runs: &[Summary], mixed: bool) -> Result<String> {
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let title = format!("{} – lvd", names.join(", "));
+    let sections = runs.iter().map(section).collect::<Result<Vec<Markup>>>()?;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    h1 { (names.join(", ")) }
+                    p { "Test split, bits per dimension: bpd = prior + residual − refund. ± is one standard error over pictures." }
+                    @if runs.len() > 1 { (comparison(runs, mixed)) }
+                    @for section in sections { (section) }
+                }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+/// The last word of every run side by side.
+fn comparison(runs: &[Summary], mixed: bool) -> Markup {
+    html! {
+        h2 { "All runs" }
+        @if mixed { p.warning { "These numbers are counted by different rules or on different pictures: the last column says which." } }
+        div.wide { table {
+            thead { tr {
+                th scope="col" { "run" }
+                @for head in HEADS { th scope="col" { (head) } }
+                @if mixed { th scope="col" { "counted by" } }
+            } }
+            tbody { @for run in runs { @for row in &run.rows { tr {
+                th scope="row" { (run.name) }
+                @for cell in cells(row) { td { (cell) } }
+                @if mixed { td { (run.kind()) } }
+            } } } }
+        } }
+    }
+}
+
+fn section(run: &Summary) -> Result<Markup> {
+    let bars = charts::decomposition(&run.rows)?;
+    let curves = run.curves().into_iter().filter(|(_, points)| points.len() > 1);
+    let curves = curves.map(|(stage, points)| Ok((stage, charts::curve(&points)?))).collect::<Result<Vec<_>>>()?;
+    let images = run.rows.first().map_or(0, |row| row.score.num_images);
+    Ok(html! {
+        section {
+            h2 { (run.name) }
+            p.facts { (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (run.manifest.started) }
+            (stages(run))
+            @if let Some((below, student)) = run.below_teacher() {
+                p { "The student is " strong { (format!("{below:.4} bits")) } " per dimension below its teacher's own bound: prior "
+                    (format!("{:.4}", student.latent_bpd)) ", residual " (format!("{:.4}", student.conditional_bpd)) ", refund "
+                    (format!("{:.4}", student.refund_bpd())) "." }
+            }
+            h3 { "Where the bits go" }
+            p { span.prior { "prior" } " and " span.residual { "residual" } ", row by row as above; the tick is the total, what lies to its right is the refund." }
+            figure { (PreEscaped(bars)) }
+            @if !curves.is_empty() {
+                h3 { "Training" }
+                p { "Bits per dimension after every epoch: " span.prior { "training" } " pictures during the epoch, " span.residual { "validation" } " pictures after it." }
+                div.grid { @for (stage, chart) in curves { figure { (PreEscaped(chart)) figcaption { (stage) } } } }
+            }
+            (growing(run))
+            (clusters(run)?)
+            (samples(run))
+            details { summary { "Configuration" } pre { (run.config) } }
+        }
+    })
+}
+
+/// The table of stages.
+fn stages(run: &Summary) -> Markup {
+    let best = run.rows.iter().map(|row| row.score.bits_per_dimension).fold(f64::INFINITY, f64::min);
+    html! {
+        div.wide { table {
+            thead { tr { @for head in HEADS { th scope="col" { (head) } } } }
+            tbody { @for row in &run.rows {
+                tr.best[row.score.bits_per_dimension <= best] {
+                    @let cells = cells(row);
+                    th scope="row" { (cells[0]) }
+                    @for cell in &cells[1..] { td { (cell) } }
+                }
+            } }
+        } }
+    }
+}
+
+/// What growing decided, round by round.
+fn growing(run: &Summary) -> Markup {
+    let lines: Vec<_> = run.decisions().collect();
+    let Some(first) = lines.first() else { return html! {} };
+    let keys: Vec<&String> = first.values.keys().collect();
+    html! {
+        h3 { "Growing" }
+        div.wide.low { table {
+            thead { tr { th scope="col" { "round" } @for key in &keys { th scope="col" { (key.replace('_', " ")) } } } }
+            tbody { @for line in &lines { tr {
+                th scope="row" { (line.step) }
+                @for key in &keys { td { (number(line.values.get(*key))) } }
+            } } }
+        } }
+    }
+}
+
+fn number(value: Option<&serde_json::Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) if value.is_f64() => value.as_f64().map_or_else(String::new, |x| format!("{x:.1}")),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// Sizes and mean patches of clusters: the teacher's, and the finished model's.
+fn clusters(run: &Summary) -> Result<Markup> {
+    let mut parts = Vec::new();
+    for StageClusters { stage, sizes } in &run.clusters {
+        let title = match stage.as_str() {
+            "latents" => "The teacher's clusters: its codebook in pixels",
+            _ => "Clusters of the finished model",
+        };
+        parts.push(html! {
+            h3 { (title) }
+            p { (sizes.shares.len()) " clusters, largest first: shares and mean patches, weighted by posteriors, of "
+                (sizes.pictures) " pictures." }
+            figure { (PreEscaped(charts::shares(&sizes.shares)?)) }
+            @if let Some(picture) = run.pictures.iter().find(|p| p.name == format!("{stage}-clusters")) {
+                (image(picture, &format!("mean patches of {} clusters", sizes.shares.len())))
+            }
+        });
+    }
+    Ok(html! { @for part in parts { (part) } })
+}
+
+fn samples(run: &Summary) -> Markup {
+    let drawn: Vec<&Picture> = run.pictures.iter().filter(|p| p.name.ends_with("-samples")).collect();
+    html! {
+        h3 { "Samples" }
+        @if drawn.is_empty() {
+            p { "This run folder holds no pictures: it was evaluated by an earlier version. " code { "lvd run" } " draws them." }
+        }
+        @for picture in drawn {
+            @let stage = picture.name.trim_end_matches("-samples");
+            (image(picture, &format!("pictures drawn from the model of stage {stage}")))
+        }
+    }
+}
+
+fn image(picture: &Picture, what: &str) -> Markup {
+    let data = format!("data:image/png;base64,{}", STANDARD.encode(&picture.png));
+    html! { figure { img src=(data) alt=(what); figcaption { (what) } } }
+}
