@@ -109,6 +109,13 @@ pub trait PatchModel: Any {
     /// When a model is of another family, or trees with several heads would be torn apart.
     fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>>;
 
+    /// Clusters to take the place of one, each made from some patches of it `[n, D]`: trees are found anew, Gaussians start
+    /// as copies. They still have to be trained.
+    ///
+    /// # Errors
+    /// When a group has no patches.
+    fn instead(&self, cluster: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>>;
+
     /// Forget what was learned: parameters at random on the same structure.
     fn randomise(&mut self, rng: &mut ChaCha8Rng);
 

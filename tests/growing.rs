@@ -8,7 +8,7 @@ use lvd::circuit::parameters::Parameters;
 use lvd::circuit::tree_tables::TreeTables;
 use lvd::device::rng;
 use lvd::distill::growing::config::GainGrowing;
-use lvd::distill::growing::proposal::{HeldOut, Proposal, merge, split};
+use lvd::distill::growing::proposal::{HeldOut, Present, Proposal};
 use lvd::em::schedule::Schedule;
 use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
 use lvd::patch::config::{GaussianConfig, HcltConfig, Start};
@@ -289,7 +289,8 @@ fn gains_are_what_the_mixture_gains() {
     let weights = [(2.0f64 / 3.0).ln(), (1.0f64 / 3.0).ln()];
     for (model, members, patches) in families() {
         let held_out = HeldOut::new(&*model, &Tensor::from_slice(&weights), patches.copy()).unwrap();
-        let halves = split(&config, &*model, &weights, 0, &members, &held_out).unwrap();
+        let present = Present { config: &config, model: &*model, log_weights: &weights, held_out: &held_out };
+        let halves = present.split(0, &members, &mut rng(5, "test", 0)).unwrap();
         let exact = gain_by_definition(&*model, &weights, &halves, &patches);
         assert!((halves.gain - exact).abs() < 0.02 * exact.abs().max(1.0), "{} against {exact}", halves.gain);
         // Two blobs in one cluster, 200 of the held-out patches; two hidden states can tell them apart already.
@@ -297,7 +298,7 @@ fn gains_are_what_the_mixture_gains() {
             assert!(halves.gain > 100.0 && halves.gain > 3.0 * halves.error, "{}", halves.gain);
         }
         assert!((halves.log_weights.iter().map(|w| w.exp()).sum::<f64>() - 2.0 / 3.0).abs() < 1e-9);
-        let one = merge(&config, &*model, &weights, (0, 1), &members, &held_out).unwrap();
+        let one = present.merge((0, 1), &members, &mut rng(5, "test", 0)).unwrap();
         let exact = gain_by_definition(&*model, &weights, &one, &patches);
         assert!((one.gain - exact).abs() < 0.02 * exact.abs(), "{} against {exact}", one.gain);
         assert!(one.gain < 0.0);

@@ -281,6 +281,12 @@ impl PatchModel for GaussianPatches {
         Ok(Box::new(model))
     }
 
+    fn instead(&self, cluster: usize, groups: &[Tensor], _: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
+        let all: i64 = groups.iter().map(|g| g.size()[0]).sum();
+        let part = |group: &Tensor| Part { model: self, cluster, share: group.size()[0] as f64 / all.max(1) as f64 };
+        self.gather(&groups.iter().map(part).collect::<Vec<_>>())
+    }
+
     fn randomise(&mut self, rng: &mut ChaCha8Rng) {
         let _guard = tch::no_grad_guard();
         self.marginal.forget();

@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::config::HcltConfig;
+use super::config::{HcltConfig, Start};
+use super::start::from_members;
 use super::{MISSING, Marginals, Part, PatchModel};
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
@@ -286,6 +287,11 @@ impl PatchModel for HcltPatches {
 
     fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
         Ok(Box::new(heads::gather(self, parts)?))
+    }
+
+    fn instead(&self, _: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
+        let new = from_members(&self.config, groups, &self.ranges, Start::Quantile, self.device(), rng)?;
+        Ok(Box::new(new))
     }
 
     fn randomise(&mut self, rng: &mut ChaCha8Rng) {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::config::GainGrowing;
-use super::proposal::{HeldOut, Proposal, merge, split};
+use super::proposal::{HeldOut, Present, Proposal};
 use crate::circuit::sample::draw;
 use crate::data::pictures::Pictures;
 use crate::device::rng;
@@ -96,12 +96,14 @@ fn decide(
     let members = members(session, model, config, round)?;
     let patches = held_out(session.valid, model, config, session)?;
     let held_out = HeldOut::new(&*model.patches, log_weights, patches)?;
+    let present = Present { config, model: &*model.patches, log_weights: &weights, held_out: &held_out };
+    let mut random = rng(session.seed, "proposals", round as u64);
     let bar = progress::bar(&format!("{}: splits", session.name), weights.len() as u64);
     let (mut splits, mut merges) = (Vec::new(), Vec::new());
     for (k, mine) in members.iter().enumerate() {
         interrupt::check()?;
         if mine.size()[0] >= LEAST {
-            splits.push(split(config, &*model.patches, &weights, k, mine, &held_out)?);
+            splits.push(present.split(k, mine, &mut random)?);
         }
         bar.inc(1);
     }
@@ -110,7 +112,7 @@ fn decide(
         interrupt::check()?;
         let both = Tensor::cat(&[&members[i], &members[j]], 0);
         if both.size()[0] > 0 {
-            merges.push(merge(config, &*model.patches, &weights, (i, j), &both, &held_out)?);
+            merges.push(present.merge((i, j), &both, &mut random)?);
         }
     }
     let accepted = accept(config, &mut splits, &mut merges, target.saturating_sub(weights.len()));

@@ -10,10 +10,11 @@
 //! patches of which k has a posterior below 1e-4 are taken to be as they were.
 
 use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
 use tch::{IndexOp, Kind, Tensor};
 
 use super::config::GainGrowing;
-use crate::patch::{Part, PatchModel};
+use crate::patch::PatchModel;
 
 /// Patches in one go.
 const ROWS: i64 = 4096;
@@ -88,73 +89,74 @@ pub struct Proposal {
     pub error: f64,
 }
 
-/// Cut cluster k in two along the principal axis of its patches `[n, D]`, and train the halves on them.
-///
-/// # Errors
-/// When the patches do not fit.
-pub fn split(
-    config: &GainGrowing,
-    model: &dyn PatchModel,
-    log_weights: &[f64],
-    k: usize,
-    members: &Tensor,
-    held_out: &HeldOut,
-) -> Result<Proposal> {
-    let half = Part { model, cluster: k, share: 0.5 };
-    let pair = model.gather(&[half, half])?;
-    let side = along_principal_axis(members).gt(0.0).to_kind(Kind::Float);
-    let start = Tensor::stack(&[&side, &(1.0 - &side)], 1);
-    learn(config, pair, log_weights[k], vec![k], members, start, held_out)
+/// What every proposal starts from.
+pub struct Present<'a> {
+    /// How proposals are made.
+    pub config: &'a GainGrowing,
+    /// The clusters as they are.
+    pub model: &'a dyn PatchModel,
+    /// Their weights, as logarithms.
+    pub log_weights: &'a [f64],
+    /// What gains are measured on.
+    pub held_out: &'a HeldOut,
 }
 
-/// Put clusters i and j together, starting from i, which should be the larger one.
-///
-/// # Errors
-/// When the patches do not fit.
-pub fn merge(
-    config: &GainGrowing,
-    model: &dyn PatchModel,
-    log_weights: &[f64],
-    (i, j): (usize, usize),
-    members: &Tensor,
-    held_out: &HeldOut,
-) -> Result<Proposal> {
-    let one = model.gather(&[Part { model, cluster: i, share: 1.0 }])?;
-    let weight = (log_weights[i].exp() + log_weights[j].exp()).ln();
-    let start = Tensor::ones([members.size()[0], 1], (Kind::Float, members.device()));
-    learn(config, one, weight, vec![i, j], members, start, held_out)
-}
-
-/// EM of the new clusters on their patches from first responsibilities `[n, C]`, then their gain.
-fn learn(
-    config: &GainGrowing,
-    mut new: Box<dyn PatchModel>,
-    log_weight: f64,
-    old: Vec<usize>,
-    members: &Tensor,
-    mut responsibilities: Tensor,
-    held_out: &HeldOut,
-) -> Result<Proposal> {
-    let n = members.size()[0];
-    new.start(&config.em, n as f64);
-    let mut shares = Tensor::zeros([new.clusters() as i64], (Kind::Double, members.device()));
-    for step in 0..config.steps {
-        if step > 0 {
-            let parts = members.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&some));
-            let likelihood = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0);
-            responsibilities = (likelihood.to_kind(Kind::Double) + &shares).softmax(1, Kind::Float);
-        }
-        for (some, weights) in members.split(ROWS, 0).iter().zip(responsibilities.split(ROWS, 0)) {
-            new.accumulate(some, &weights)?;
-        }
-        new.step(config.eta);
-        shares = (responsibilities.sum_dim_intlist(0, false, Kind::Double) + 1.0).log();
-        shares = &shares - shares.logsumexp(0, false);
+impl Present<'_> {
+    /// Cut cluster k in two along the principal axis of its patches `[n, D]`, and train the halves on them.
+    ///
+    /// # Errors
+    /// When the patches do not fit, or all lie on one side.
+    pub fn split(&self, k: usize, members: &Tensor, rng: &mut ChaCha8Rng) -> Result<Proposal> {
+        let side = along_principal_axis(members).gt(0.0);
+        let half = |of: &Tensor| members.index_select(0, &of.nonzero().squeeze_dim(1));
+        let pair = self.model.instead(k, &[half(&side), half(&side.logical_not())], rng)?;
+        let side = side.to_kind(Kind::Float);
+        let start = Tensor::stack(&[&side, &(1.0 - &side)], 1);
+        self.learn(pair, self.log_weights[k], vec![k], members, start)
     }
-    let weights = shares + log_weight;
-    let (gain, error) = held_out.gain(&old, &*new, &weights)?;
-    let log_weights = Vec::try_from(weights)?;
-    Ok(Proposal { old, model: new, log_weights, members: n as usize, gain, error })
+
+    /// Put clusters i and j together, with their patches `[n, D]`; i should be the larger one.
+    ///
+    /// # Errors
+    /// When the patches do not fit.
+    pub fn merge(&self, (i, j): (usize, usize), members: &Tensor, rng: &mut ChaCha8Rng) -> Result<Proposal> {
+        let one = self.model.instead(i, &[members.shallow_clone()], rng)?;
+        let weight = (self.log_weights[i].exp() + self.log_weights[j].exp()).ln();
+        let start = Tensor::ones([members.size()[0], 1], (Kind::Float, members.device()));
+        self.learn(one, weight, vec![i, j], members, start)
+    }
+
+    /// EM of the new clusters on their patches from first responsibilities `[n, C]`, then their gain.
+    fn learn(
+        &self,
+        mut new: Box<dyn PatchModel>,
+        log_weight: f64,
+        old: Vec<usize>,
+        members: &Tensor,
+        mut responsibilities: Tensor,
+    ) -> Result<Proposal> {
+        let config = self.config;
+        let n = members.size()[0];
+        new.start(&config.em, n as f64);
+        let mut shares = Tensor::zeros([new.clusters() as i64], (Kind::Double, members.device()));
+        for step in 0..config.steps {
+            if step > 0 {
+                let parts = members.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&some));
+                let likelihood = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0);
+                responsibilities = (likelihood.to_kind(Kind::Double) + &shares).softmax(1, Kind::Float);
+            }
+            for (some, weights) in members.split(ROWS, 0).iter().zip(responsibilities.split(ROWS, 0)) {
+                new.accumulate(some, &weights)?;
+            }
+            new.step(config.eta);
+            shares = (responsibilities.sum_dim_intlist(0, false, Kind::Double) + 1.0).log();
+            shares = &shares - shares.logsumexp(0, false);
+        }
+        let weights = shares + log_weight;
+        let (gain, error) = self.held_out.gain(&old, &*new, &weights)?;
+        let log_weights = Vec::try_from(weights)?;
+        Ok(Proposal { old, model: new, log_weights, members: n as usize, gain, error })
+    }
 }
 
 /// Where patches `[n, D]` lie along the longest axis of their covariance, `[n]`, about their mean.
