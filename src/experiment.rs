@@ -8,5 +8,6 @@ pub mod stages;
 pub mod models;
 pub mod plan;
 pub mod rows;
+pub mod features;
 pub mod teaching;
 pub mod eval;
