@@ -1,5 +1,7 @@
 //! What the user types, as types; and the work it asks for.
 
+mod teacher;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,12 +15,13 @@ use crate::experiment::config::{Config, IRRELEVANT};
 use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
 use crate::experiment::stages::Runner;
-use crate::experiment::{plan, read, rows};
+use crate::experiment::{plan, read, rows, teaching};
 use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
 use crate::report::{self, Form};
 use crate::require;
 use crate::run::{Manifest, RunFolder, atomic_write};
+use crate::teacher::TeacherConfig;
 
 /// Distil deep generative models into probabilistic circuits and measure them in bits per dimension.
 #[derive(Debug, Parser)]
@@ -46,6 +49,9 @@ enum Command {
     Distill(ExperimentArgs),
     /// Evaluate trained models on a split or on any pictures of their size.
     Eval(EvalArgs),
+    /// Look at a TorchScript module, or write a teacher's features.
+    #[command(subcommand)]
+    Teacher(teacher::TeacherCommand),
     /// Show stages, sizes, memory and what would be reused; write nothing.
     Plan(ExperimentArgs),
     /// Report on finished runs: a self-contained HTML page, or tables in Markdown.
@@ -162,6 +168,7 @@ pub fn execute(cli: &Cli) -> Result<String> {
         Command::AssignLatents(args) => run(args, cuda, Some("latents")),
         Command::Distill(args) => run(args, cuda, Some("joint")),
         Command::Eval(args) => evaluate(args, cuda),
+        Command::Teacher(command) => teacher::execute(command, cuda),
         Command::Plan(args) => {
             let config = args.config()?;
             let data = data::open(&config.data, config.seed)?;
@@ -183,7 +190,7 @@ impl ExperimentArgs {
     fn config(&self) -> Result<Config> {
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        read::read(&self.experiment, &overrides)
+        teaching::pinned(read::read(&self.experiment, &overrides)?)
     }
 
     fn run_dir(&self, config: &Config) -> PathBuf {
@@ -193,6 +200,26 @@ impl ExperimentArgs {
 
 /// Run one stage with what it needs, or everything.
 fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<&str>) -> Result<String> {
+    with_runner(args, cuda, |runner, dir| {
+        if let Some(stage) = stage {
+            runner.ensure(stage)?;
+            return Ok(format!("{stage}: done, in {}", dir.display()));
+        }
+        for stage in Runner::wanted(runner.config) {
+            runner.ensure(stage)?;
+        }
+        let rows = rows::evaluate(runner)?;
+        runner.run.finish()?;
+        Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
+    })
+}
+
+/// Work in the run folder of an experiment.
+fn with_runner(
+    args: &ExperimentArgs,
+    cuda: Option<&Path>,
+    work: impl FnOnce(&mut Runner, &Path) -> Result<String>,
+) -> Result<String> {
     let config = args.config()?;
     let data = data::open(&config.data, config.seed)?;
     let device = device::open(args.device, cuda)?;
@@ -202,23 +229,16 @@ fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<&str>) -> Resul
     let folder = RunFolder::open(&dir, &config, &IRRELEVANT)?;
     folder.start_log()?;
     folder.begin(manifest(&config, &data, device))?;
-    let mut runner = Runner::new(&config, &folder, &data, device)?;
-    if let Some(stage) = stage {
-        runner.ensure(stage)?;
-        return Ok(format!("{stage}: done, in {}", dir.display()));
-    }
-    for stage in Runner::wanted(&config) {
-        runner.ensure(stage)?;
-    }
-    let rows = rows::evaluate(&runner)?;
-    folder.finish()?;
-    Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
+    work(&mut Runner::new(&config, &folder, &data, device)?, &dir)
 }
 
 fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
     let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
     for (name, pictures) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
         manifest.data.insert(name.to_owned(), pictures.sha256());
+    }
+    if let TeacherConfig::TorchScript(teacher) = &config.teacher {
+        manifest.weights.extend(teacher.sha256.clone().map(|hash| ("teacher".to_owned(), hash)));
     }
     manifest
 }

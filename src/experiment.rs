@@ -9,6 +9,7 @@ pub mod models;
 pub mod rate;
 pub mod plan;
 pub mod rows;
+pub mod features;
 pub mod teaching;
 pub mod pictures;
 pub mod eval;

@@ -20,7 +20,7 @@ pub mod metrics;
 pub mod progress;
 pub mod stage;
 
-pub use atomic::{atomic_write, sha256_file};
+pub use atomic::{atomic_write, atomically, sha256_file};
 pub use checkpoint::Checkpoint;
 pub use folder::RunFolder;
 pub use manifest::Manifest;

@@ -11,6 +11,7 @@ mod weights;
 pub mod adam;
 pub mod logistic;
 pub mod pixel;
+pub mod torchscript;
 pub mod training;
 pub mod vqvae;
 
@@ -23,6 +24,7 @@ use tch::Tensor;
 
 pub use grid::PatchGrid;
 pub use pixel::{PixelConfig, PixelTeacher};
+pub use torchscript::{TorchScript, TorchScriptConfig};
 pub use vqvae::{VqVae, VqVaeConfig};
 
 /// Something that looks at pictures and says what it sees in each patch.
@@ -33,8 +35,14 @@ pub trait Teacher {
     /// Rows and columns of patches.
     fn grid(&self) -> (usize, usize);
 
+    /// How many values the codes of a teacher take that gives codes in place of features: they are the latents as they
+    /// are.
+    fn code_count(&self) -> Option<usize> {
+        None
+    }
+
     /// Features of each patch, f32 `[B, L, F]` with `L = rows * columns` in row-major order, of pixels u8
-    /// `[B, H, W, C]`.
+    /// `[B, H, W, C]`; of a teacher of codes, the codes, i64 `[B, L]`.
     ///
     /// # Errors
     /// When the pixels are not of the teacher's shape.
@@ -70,6 +78,8 @@ pub enum TeacherConfig {
     VqVae(VqVaeConfig),
     /// The patch's own pixels: the baseline that needs no training.
     Pixel(PixelConfig),
+    /// A model made elsewhere and exported as TorchScript.
+    TorchScript(TorchScriptConfig),
 }
 
 impl TeacherConfig {
@@ -79,6 +89,7 @@ impl TeacherConfig {
         match self {
             Self::VqVae(config) => config.patch,
             Self::Pixel(config) => config.patch,
+            Self::TorchScript(config) => config.patch,
         }
     }
 
@@ -95,6 +106,7 @@ impl TeacherConfig {
         match self {
             Self::VqVae(config) => config.check(path, problems),
             Self::Pixel(config) => config.check(path, problems),
+            Self::TorchScript(config) => config.check(path, problems),
         }
     }
 }
@@ -111,7 +123,7 @@ mod tests {
         let error = read("kind: pixel\nnormalize_dc: true\n").unwrap_err().to_string();
         assert!(error.contains("unknown field `normalize_dc`"), "{error}");
         let error = read("kind: oracle\n").unwrap_err().to_string();
-        assert!(error.contains("unknown variant `oracle`, expected `vqvae` or `pixel`"), "{error}");
+        assert!(error.contains("unknown variant `oracle`, expected one of `vqvae`, `pixel`, `torchscript`"), "{error}");
     }
 
     #[test]

@@ -2,32 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use super::config::Config;
+use super::features::{BATCH, Features};
 use super::rows::{self, Row};
 use super::stages::Runner;
-use crate::data::DataSet;
-use crate::data::pictures::{PictureShape, Pictures};
+use crate::data::pictures::PictureShape;
 use crate::data::view::View;
+use crate::data::{DataSet, Split};
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::latents::{Assignments, FeatureChunks};
 use crate::refusal::Interrupted;
+use crate::require;
 use crate::run::metrics::Metrics;
 use crate::run::stage::Stage;
-use crate::run::{RunFolder, checkpoint, interrupt, progress};
+use crate::run::{RunFolder, atomic_write, checkpoint, interrupt, progress};
+use crate::teacher::torchscript::export::export;
 use crate::teacher::training::{Ending, Progress, Trainer};
-use crate::teacher::{PixelTeacher, Teacher, TeacherConfig, VqVae, VqVaeConfig};
+use crate::teacher::{PixelTeacher, Teacher, TeacherConfig, TorchScript, VqVae, VqVaeConfig};
 
 const TEACHER: &str = "teacher.safetensors";
+/// A teacher that was made here, for other programs.
+const EXPORTED: &str = "teacher.pt";
 const CODEBOOK: &str = "codebook.safetensors";
 const ASSIGNMENTS: &str = "assignments.safetensors";
+const CONTRACT: &str = "contract.json";
+const CACHE: &str = "features.npy";
 const RECORD: &str = "record";
-/// Pictures that a teacher looks at in one go.
-const BATCH: usize = 64;
 
 /// Stage `teacher`.
 ///
@@ -39,9 +45,40 @@ pub fn train(config: &Config, data: &DataSet, device: Device, stage: &Stage, met
         TeacherConfig::Pixel(pixel) => {
             let teacher = PixelTeacher::fit(pixel, &data.train, config.seed, device)?;
             checkpoint::save(&stage.path(TEACHER), &teacher.to_tensors(), &BTreeMap::new())?;
+            let teacher = PixelTeacher::from_tensors(pixel, data.train.shape(), teacher.to_tensors(), Device::Cpu)?;
+            export(&teacher, data.train.shape(), &stage.path(EXPORTED))?;
             Ok(json!({"teacher": teacher.name()}))
         }
+        TeacherConfig::TorchScript(torchscript) => {
+            let teacher = TorchScript::open(torchscript, data.train.shape(), device)?;
+            require_clusters(&teacher, config.latents.clusters)?;
+            let record = json!({"sha256": torchscript.sha256, "contract": teacher.contract()});
+            atomic_write(&stage.path(CONTRACT), serde_json::to_vec_pretty(&record)?)?;
+            Ok(json!({"teacher": teacher.name(), "features": teacher.width()}))
+        }
     }
+}
+
+/// Codes are latents as they are: there must be as many as clusters.
+fn require_clusters(teacher: &TorchScript, clusters: usize) -> Result<()> {
+    let codes = teacher.code_count().unwrap_or(clusters);
+    require!(
+        codes == clusters,
+        "latents.clusters: expected {codes}, as many as the teacher's codes, found {clusters}: codes are latents as they \
+         are, without k-means"
+    );
+    Ok(())
+}
+
+/// The experiment with the hash of the module of its teacher filled in, if it has one.
+///
+/// # Errors
+/// A refusal where there is no such file, or not the one that the experiment names.
+pub fn pinned(mut config: Config) -> Result<Config> {
+    if let TeacherConfig::TorchScript(torchscript) = &mut config.teacher {
+        *torchscript = torchscript.pinned()?;
+    }
+    Ok(config)
 }
 
 fn train_vqvae(
@@ -82,7 +119,10 @@ fn train_vqvae(
         return Err(Interrupted.into());
     }
     bar.finish_and_clear();
-    checkpoint::save(&stage.path(TEACHER), &trainer.best_model()?.to_tensors(), &BTreeMap::new())?;
+    let tensors = trainer.best_model()?.to_tensors();
+    checkpoint::save(&stage.path(TEACHER), &tensors, &BTreeMap::new())?;
+    let teacher = VqVae::from_tensors(config, shape, tensors, Device::Cpu)?;
+    export(&teacher, shape, &stage.path(EXPORTED))?;
     Ok(json!({"teacher": "vqvae", "steps": trainer.steps()}))
 }
 
@@ -97,68 +137,55 @@ fn save_partial(trainer: &Trainer, stage: &Stage) -> Result<()> {
 /// When its file cannot be read or does not fit.
 pub fn load(config: &Config, run: &RunFolder, shape: PictureShape, device: Device) -> Result<Box<dyn Teacher>> {
     let path = run.stage("teacher").path(TEACHER);
-    let tensors = checkpoint::load(&path, device)?.tensors.into_iter().collect();
+    let saved = || Ok::<_, anyhow::Error>(checkpoint::load(&path, device)?.tensors.into_iter().collect());
     let teacher: Result<Box<dyn Teacher>> = match &config.teacher {
-        TeacherConfig::VqVae(vqvae) => VqVae::from_tensors(vqvae, shape, tensors, device).map(|t| Box::new(t) as _),
+        TeacherConfig::VqVae(vqvae) => VqVae::from_tensors(vqvae, shape, saved()?, device).map(|t| Box::new(t) as _),
         TeacherConfig::Pixel(pixel) => {
-            PixelTeacher::from_tensors(pixel, shape, tensors, device).map(|t| Box::new(t) as _)
+            PixelTeacher::from_tensors(pixel, shape, saved()?, device).map(|t| Box::new(t) as _)
+        }
+        TeacherConfig::TorchScript(torchscript) => {
+            return Ok(Box::new(TorchScript::open(torchscript, shape, device)?));
         }
     };
     teacher.with_context(|| path.display().to_string())
 }
 
-/// A teacher's features of the patches of all training pictures that a circuit sees.
-struct Features<'a> {
-    teacher: &'a dyn Teacher,
-    pictures: &'a Pictures,
-    device: Device,
-    /// Which of the teacher's patches the circuit sees, in the circuit's order.
-    seen: Tensor,
+/// Write the features of a part of the data as a `.npy` array; returns its shape.
+///
+/// # Errors
+/// When the teacher refuses pictures or the file cannot be written.
+pub fn write_features(runner: &Runner, split: Split, path: &Path) -> Result<Vec<usize>> {
+    let pictures = runner.data.part(split);
+    let teacher = load(runner.config, runner.run, pictures.shape(), runner.device)?;
+    Features::new(&*teacher, pictures, &runner.view, runner.device).write(path)
 }
 
-impl FeatureChunks for Features<'_> {
-    fn count(&self) -> usize {
-        self.pictures.len() * self.patches()
-    }
-
-    fn patches(&self) -> usize {
-        self.seen.numel()
-    }
-
-    fn for_each(&self, visit: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let bar = progress::bar("features", self.pictures.len() as u64);
-        for start in (0..self.pictures.len()).step_by(BATCH) {
-            let indices: Vec<usize> = (start..(start + BATCH).min(self.pictures.len())).collect();
-            let pixels = self.pictures.batch(&indices)?.to_device(self.device);
-            let features = self.teacher.features(&pixels)?.index_select(1, &self.seen);
-            let width = features.size()[2];
-            visit(features.reshape([-1, width]))?;
-            bar.inc(indices.len() as u64);
-            interrupt::check()?;
-        }
-        bar.finish_and_clear();
-        Ok(())
-    }
-}
-
-/// Stage `latents`: k-means on the teacher's features.
+/// Stage `latents`: k-means on the teacher's features, or the codes of a teacher of codes as they are.
 ///
 /// # Errors
 /// Refusals of k-means (too few patches, constant or non-finite features); faults of data and disk.
 pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, stage: &Stage) -> Result<Value> {
-    let (codebook, assignments) = with_features(config, run, data, device, |features| {
-        let codebook = config.latents.fit(features, config.seed)?;
-        let assignments = codebook.assign_all(features)?;
-        Ok((codebook, assignments))
-    })?;
-    checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
+    let shape = data.train.shape();
+    let view = super::models::view(config, shape)?;
+    let teacher = load(config, run, shape, device)?;
+    let cache = caches(&config.teacher).then(|| stage.path(CACHE));
+    let features = Features::new(&*teacher, &data.train, &view, device).cached(cache.clone());
+    let (assignments, inertia) = if teacher.code_count().is_some() {
+        (features.codes()?, None)
+    } else {
+        let codebook = config.latents.fit(&features, config.seed)?;
+        checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
+        (codebook.assign_all(&features)?, codebook.inertia.last().copied())
+    };
+    if let Some(cache) = cache.filter(|cache| cache.exists()) {
+        std::fs::remove_file(&cache).with_context(|| format!("{}: cannot be removed", cache.display()))?;
+    }
     let named = [("assignments".to_owned(), assignments.to_tensor())];
     checkpoint::save(&stage.path(ASSIGNMENTS), &named, &BTreeMap::new())?;
     let counts = assignments.counts(config.latents.clusters);
     Ok(json!({
         "clusters": config.latents.clusters,
-        "inertia": codebook.inertia.last(),
+        "inertia": inertia,
         "smallest_cluster": counts.iter().min(),
         "largest_cluster": counts.iter().max(),
     }))
@@ -178,15 +205,12 @@ pub fn with_features<T>(
     let shape = data.train.shape();
     let view = super::models::view(config, shape)?;
     let teacher = load(config, run, shape, device)?;
-    let seen = seen_patches(teacher.grid(), &view).to_device(device);
-    look(&Features { teacher: &*teacher, pictures: &data.train, device, seen })
+    look(&Features::new(&*teacher, &data.train, &view, device))
 }
 
-/// Numbers of the teacher's patches in the part of a picture that the circuit models.
-fn seen_patches((_, columns): (usize, usize), view: &View) -> Tensor {
-    let (rows, cols) = (view.grid.rows, view.grid.cols);
-    let numbers: Vec<i64> = (0..rows * cols).map(|i| ((i / cols) * columns + i % cols) as i64).collect();
-    Tensor::from_slice(&numbers)
+/// Whether features are kept between the passes of k-means.
+fn caches(teacher: &TeacherConfig) -> bool {
+    matches!(teacher, TeacherConfig::TorchScript(config) if config.cache)
 }
 
 /// The clusters of the training patches: int64 `[N, L]` on the CPU.
@@ -218,11 +242,15 @@ pub fn bound_row(runner: &Runner) -> Result<Option<Row>> {
     }
     let dimensions = shape.height * shape.width * shape.channels;
     let per_dimension = |nats: f64| bits_per_dimension(nats / test.len() as f64, dimensions);
+    let (label, reading) = match &runner.config.teacher {
+        TeacherConfig::TorchScript(_) => ("teacher's own log_likelihood", "own"),
+        _ => (rows::label("teacher"), "bound"),
+    };
     Ok(Some(Row {
         stage: "teacher".to_owned(),
-        label: rows::label("teacher").to_owned(),
+        label: label.to_owned(),
         protocol: runner.config.protocol.name().to_owned(),
-        reading: "bound".to_owned(),
+        reading: reading.to_owned(),
         score: Score::of(&total, dimensions),
         latent_bpd: per_dimension(codes),
         conditional_bpd: per_dimension(decoder),

@@ -86,6 +86,8 @@ pub struct PixelTeacher {
     config: PixelConfig,
     grid: PatchGrid,
     device: Device,
+    /// RGB to `YCoCg`, where there are three channels `[3, 3]`; made beforehand, since a trace does not see numbers.
+    color: Option<Tensor>,
     fit: Option<Fit>,
 }
 
@@ -103,8 +105,7 @@ impl PixelTeacher {
     /// When the patch does not divide the picture, a patch has fewer numbers than there are components, or pictures
     /// cannot be read.
     pub fn fit(config: &PixelConfig, train: &Pictures, seed: u64, device: Device) -> Result<Self> {
-        let mut teacher =
-            Self { config: config.clone(), grid: PatchGrid::new(train.shape(), config.patch)?, device, fit: None };
+        let mut teacher = Self::unfitted(config, train.shape(), device)?;
         if config.features == PixelFeatures::ContrastOrientation {
             teacher.check_components()?;
             require!(!train.is_empty(), "teacher: there are no training pictures: choose a split that has some");
@@ -127,8 +128,7 @@ impl PixelTeacher {
         tensors: NamedTensors,
         device: Device,
     ) -> Result<Self> {
-        let grid = PatchGrid::new(shape, config.patch)?;
-        let mut teacher = Self { config: config.clone(), grid, device, fit: None };
+        let mut teacher = Self::unfitted(config, shape, device)?;
         if config.features == PixelFeatures::ContrastOrientation {
             teacher.check_components()?;
             let mut map: BTreeMap<String, Tensor> = tensors.into_iter().collect();
@@ -150,6 +150,12 @@ impl PixelTeacher {
         self.fit.iter().flat_map(Fit::named).map(|(name, tensor)| (name, saved(&tensor))).collect()
     }
 
+    fn unfitted(config: &PixelConfig, shape: PictureShape, device: Device) -> Result<Self> {
+        let ycocg = [0.25f32, 0.5, -0.25, 0.5, 0.0, 0.5, 0.25, -0.5, -0.25]; // columns Y, Co, Cg; rows R, G, B
+        let color = (shape.channels == 3).then(|| Tensor::from_slice(&ycocg).reshape([3, 3]).to_device(device));
+        Ok(Self { config: config.clone(), grid: PatchGrid::new(shape, config.patch)?, device, color, fit: None })
+    }
+
     /// Numbers of a patch, D.
     fn numbers(&self) -> i64 {
         (self.config.patch * self.config.patch * self.grid.shape().channels) as i64
@@ -168,11 +174,10 @@ impl PixelTeacher {
     /// Patches `[n, p * p, C]` of pixels `[B, H, W, C]`, as `YCoCg` if there are three channels.
     fn patches(&self, pixels: &Tensor) -> Tensor {
         let patches = self.grid.cut(pixels).flatten(0, 1).to_kind(Kind::Float);
-        if self.grid.shape().channels != 3 {
-            return patches;
+        match &self.color {
+            Some(color) => patches.matmul(color),
+            None => patches,
         }
-        let ycocg = [0.25f32, 0.5, -0.25, 0.5, 0.0, 0.5, 0.25, -0.5, -0.25]; // columns Y, Co, Cg; rows R, G, B
-        patches.matmul(&Tensor::from_slice(&ycocg).reshape([3, 3]).to_device(self.device))
     }
 
     fn parts(&self, pixels: &Tensor) -> Parts {
@@ -236,7 +241,9 @@ impl Teacher for PixelTeacher {
     fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         self.grid.check(pixels)?;
         let features = self.describe(&pixels.f_to_device(self.device)?);
-        Ok(features.reshape([pixels.size()[0], self.grid.patches() as i64, -1]))
+        // The batch is left open, for traces of it.
+        let width = *features.size().last().unwrap_or(&1);
+        Ok(features.reshape([-1, self.grid.patches() as i64, width]))
     }
 
     fn bound(&self, pixels: &Tensor) -> Result<Option<Bound>> {

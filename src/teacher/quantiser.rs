@@ -57,8 +57,9 @@ impl Quantiser {
 
     /// Quantise vectors `[B, E, h, w]`.
     pub fn quantise(&self, continuous: &Tensor) -> Quantised {
-        let (batch, _, rows, columns) = continuous.size4().expect("four dimensions");
-        let codes = self.nearest(&rows_of(continuous)).reshape([batch, rows, columns]);
+        let (_, _, rows, columns) = continuous.size4().expect("four dimensions");
+        // The batch is left open, for traces of it.
+        let codes = self.nearest(&rows_of(continuous)).reshape([-1, rows, columns]);
         let embedded = straight_through(continuous, &self.embed(&codes));
         Quantised { continuous: continuous.shallow_clone(), embedded, codes }
     }

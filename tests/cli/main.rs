@@ -2,6 +2,7 @@
 
 mod growing;
 mod report;
+mod teacher;
 
 use std::path::Path;
 use std::process::Output;

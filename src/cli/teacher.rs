@@ -1,0 +1,108 @@
+//! `lvd teacher`: look at a TorchScript module, write a teacher's features.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::{ExperimentArgs, with_runner};
+use crate::data::Split;
+use crate::data::pictures::PictureShape;
+use crate::device::{self, DeviceChoice};
+use crate::experiment::read;
+use crate::experiment::teaching;
+use crate::require;
+use crate::run::sha256_file;
+use crate::teacher::TeacherConfig;
+use crate::teacher::torchscript::contract::Contract;
+use crate::teacher::torchscript::inspect::{Request, inspect};
+
+/// What is asked about a teacher.
+#[derive(Debug, Subcommand)]
+pub enum TeacherCommand {
+    /// Say what a TorchScript module is and gives, how fast, and whether it meets the contract.
+    Inspect(InspectArgs),
+    /// Write a teacher's features of all patches: float32 [N, L, F], or the codes of a teacher of codes, int64 [N, L].
+    Features(FeaturesArgs),
+}
+
+/// Which module, and on what pictures.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The module's file.
+    #[arg(value_name = "MODULE.pt")]
+    module: PathBuf,
+    /// Height and width of the pictures that it is shown.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    size: u16,
+    /// Their channels: 1 or 3.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=3))]
+    channels: u16,
+    /// Levels of their numbers.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(2..=256))]
+    levels: u16,
+    /// Side of a patch; if not given, the first of 4, 8, 2, 16, 1, 32 that the module's grid goes with.
+    #[arg(long)]
+    patch: Option<u16>,
+    /// Method that is called, instead of the one that the contract names.
+    #[arg(long)]
+    method: Option<String>,
+    /// Take the contract from the teacher of this experiment.
+    #[arg(long, value_name = "EXPERIMENT.yaml")]
+    experiment: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Which teacher, and where its features go.
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// The file that is written.
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// Which part of the data.
+    #[arg(long, value_enum, default_value = "train")]
+    split: Split,
+}
+
+/// Do what was asked; returns what is to be printed.
+///
+/// # Errors
+/// Refusals and faults.
+pub fn execute(command: &TeacherCommand, cuda: Option<&Path>) -> Result<String> {
+    match command {
+        TeacherCommand::Inspect(args) => look(args, cuda),
+        TeacherCommand::Features(args) => with_runner(&args.experiment, cuda, |runner, _| {
+            runner.ensure("teacher")?;
+            let shape = teaching::write_features(runner, args.split, &args.out)?;
+            Ok(format!("{}: {shape:?}, SHA-256 {}", args.out.display(), sha256_file(&args.out)?))
+        }),
+    }
+}
+
+fn look(args: &InspectArgs, cuda: Option<&Path>) -> Result<String> {
+    require!(args.channels != 2, "--channels: expected 1 or 3, found 2");
+    let mut contract = match &args.experiment {
+        None => Contract::default(),
+        Some(path) => match read::read(path, &[])?.teacher {
+            TeacherConfig::TorchScript(config) => config.contract,
+            _ => return Err(crate::refusal!("{}: its teacher is no torchscript module", path.display())),
+        },
+    };
+    contract.method = args.method.clone().or(contract.method);
+    let [size, channels, levels] = [args.size, args.channels, args.levels].map(usize::from);
+    let request = Request {
+        module: args.module.clone(),
+        shape: PictureShape { height: size, width: size, channels, levels },
+        patch: args.patch.map(usize::from),
+        contract,
+    };
+    let report = inspect(&request, device::open(args.device, cuda)?)?;
+    Ok(if args.json { report.json() } else { report.text() })
+}
