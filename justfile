@@ -37,6 +37,10 @@ eval run *args: setup
 report *args: setup
     @cargo run --quiet --release -- report "$@"
 
+# See that the files in weights/ are those of its list.
+weights-check:
+    cd weights && sha256sum --check --strict SHA256SUMS
+
 # All tests: the examples in the docs, then the rest, a process each where cargo-nextest is there, else one by one.
 test: setup
     #!/usr/bin/env bash

@@ -72,6 +72,16 @@ mod tests {
     }
 
     #[test]
+    fn a_quadrant_stays_one() {
+        let shape = PictureShape { height: 16, width: 16, channels: 1, levels: 256 };
+        let view = View::new(shape, ColorSpace::Grey, Region::Quadrant, 4).unwrap();
+        let pixels = Tensor::randint(256, [2, 16, 16, 1], (Kind::Uint8, Device::Cpu));
+        let (same, seen) = Augment::default().apply(&view, &pixels, &mut rng(1, "test", 0));
+        assert_eq!((same.patches(), same.dimensions()), (4, 64));
+        assert_eq!(same.integers(&seen).unwrap(), view.integers(&pixels).unwrap());
+    }
+
+    #[test]
     fn nothing_changes_unless_asked_for() {
         let shape = PictureShape { height: 4, width: 4, channels: 1, levels: 256 };
         let view = View::new(shape, ColorSpace::Grey, Region::Whole, 4).unwrap();

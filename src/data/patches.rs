@@ -19,6 +19,17 @@ pub enum Region {
     Quadrant,
 }
 
+impl Region {
+    /// In how many parts the region cuts each side of a picture.
+    #[must_use]
+    pub fn parts(self) -> usize {
+        match self {
+            Self::Whole => 1,
+            Self::Quadrant => 2,
+        }
+    }
+}
+
 /// How pictures of one size are cut. Patches are counted row by row; within a patch the order of variables is row,
 /// column, channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

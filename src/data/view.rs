@@ -52,10 +52,12 @@ impl View {
         Ok(Self { transform, ..self })
     }
 
-    /// The same view of pictures of another height and width in pixels, multiples of the patch.
+    /// The same view of pictures of another height and width in pixels, multiples of the patch; of a region of them where
+    /// the view is of a region.
     #[must_use]
     pub fn resized(self, height: usize, width: usize) -> Self {
-        let grid = PatchGrid { rows: height / self.grid.patch, cols: width / self.grid.patch, ..self.grid };
+        let [rows, cols] = [height, width].map(|side| side / self.grid.region.parts() / self.grid.patch);
+        let grid = PatchGrid { rows, cols, ..self.grid };
         Self { grid, shape: PictureShape { height, width, ..self.shape }, ..self }
     }
 

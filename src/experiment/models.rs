@@ -62,8 +62,8 @@ pub fn patch_config(config: &Config, stage: &str, shape: PictureShape) -> Result
         shape.height,
         shape.width
     );
-    let region = if config.protocol.region() == crate::data::patches::Region::Whole { 1 } else { 2 };
-    Ok(PatchConfig { size: shape.height / region, family: FamilyConfig::Hclt(pixel.circuit.clone()) })
+    let parts = config.protocol.region().parts();
+    Ok(PatchConfig { size: shape.height / parts, family: FamilyConfig::Hclt(pixel.circuit.clone()) })
 }
 
 /// Read the model of a stage.
