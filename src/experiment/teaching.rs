@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 
 use super::config::Config;
 use super::features::{BATCH, Features};
+use super::protocol::Protocol;
 use super::rows::{self, Row};
 use super::stages::Runner;
 use crate::data::pictures::PictureShape;
@@ -223,13 +224,18 @@ pub fn codes(config: &Config, run: &RunFolder, data: &DataSet, view: &View) -> R
     Ok(Assignments::from_tensor(&tensor, config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
 }
 
-/// The teacher's own bound on the test pictures; none for teachers without one.
+/// The teacher's own bound on the test pictures; none for teachers without one, nor under a protocol that counts other
+/// numbers than the stored ones.
 ///
 /// # Errors
 /// When the teacher or pictures cannot be read.
 pub fn bound_row(runner: &Runner) -> Result<Option<Row>> {
     let test = &runner.data.test;
     let shape = test.shape();
+    if runner.config.protocol != Protocol::Lossless {
+        tracing::info!("teacher: its bound is of whole pictures as they are stored, protocol lossless: left out");
+        return Ok(None);
+    }
     let teacher = load(runner.config, runner.run, shape, runner.device)?;
     let (mut total, mut codes, mut decoder) = (Vec::new(), 0.0, 0.0);
     for start in (0..test.len()).step_by(BATCH) {
