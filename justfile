@@ -70,7 +70,7 @@ bench name="hclt" *args: setup
     bench=${1:-hclt}
     shift || true
     # One circuit shares every operation out over libtorch's threads; Gaussians have threads of their own.
-    [ "$bench" = hclt ] && export OMP_WAIT_POLICY=active
+    if [ "$bench" = hclt ]; then export OMP_WAIT_POLICY=active; fi
     cargo bench --bench "$bench" -- "$@"
 
 # Remove everything that was built, fetched or computed here, run folders too.

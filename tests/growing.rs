@@ -290,7 +290,9 @@ fn gains_are_what_the_mixture_gains() {
     for (model, members, patches) in families() {
         let held_out = HeldOut::new(&*model, &Tensor::from_slice(&weights), patches.copy()).unwrap();
         let present = Present { config: &config, model: &*model, log_weights: &weights, held_out: &held_out };
-        let halves = present.split(0, &members, &mut rng(5, "test", 0)).unwrap();
+        let halves = present.split(0, &members, &mut rng(5, "test", 0)).unwrap().unwrap();
+        let equal = members.narrow(0, 0, 1).expand([100, 4], false);
+        assert!(present.split(0, &equal, &mut rng(5, "test", 0)).unwrap().is_none());
         let exact = gain_by_definition(&*model, &weights, &halves, &patches);
         assert!((halves.gain - exact).abs() < 0.02 * exact.abs().max(1.0), "{} against {exact}", halves.gain);
         // Two blobs in one cluster, 200 of the held-out patches; two hidden states can tell them apart already.

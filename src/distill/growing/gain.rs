@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, Result};
+use rand::seq::SliceRandom;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -103,7 +104,7 @@ fn decide(
     for (k, mine) in members.iter().enumerate() {
         interrupt::check()?;
         if mine.size()[0] >= LEAST {
-            splits.push(present.split(k, mine, &mut random)?);
+            splits.extend(present.split(k, mine, &mut random)?);
         }
         bar.inc(1);
     }
@@ -125,7 +126,6 @@ fn decide(
 /// Some training patches of every cluster, `[n_k, D]`: pictures in seeded order, each patch given to a cluster drawn from
 /// its posterior, so that they stand for posterior-weighted data.
 fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usize) -> Result<Vec<Tensor>> {
-    use rand::seq::SliceRandom;
     let clusters = model.patches.clusters();
     let mut rng = rng(session.seed, "patches that proposals learn from", round as u64);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
@@ -197,7 +197,7 @@ fn accept(config: &GainGrowing, splits: &mut [Proposal], merges: &mut [Proposal]
     let mut all: Vec<usize> = open.by_ref().filter(|&s| taken.take(&splits[s])).take(room + good.len()).collect();
     all.extend(good.iter().map(|m| splits.len() + m));
     for (m, merge) in merges.iter().enumerate().filter(|(m, _)| !good.contains(m)) {
-        if !taken.free(merge) {
+        if !merge.gain.is_finite() || !taken.free(merge) {
             continue;
         }
         let Some(s) = open.find(|&s| taken.free(&splits[s]) && !merge.old.contains(&splits[s].old[0])) else { break };

@@ -102,17 +102,22 @@ pub struct Present<'a> {
 }
 
 impl Present<'_> {
-    /// Cut cluster k in two along the principal axis of its patches `[n, D]`, and train the halves on them.
+    /// Cut cluster k in two along the principal axis of its patches `[n, D]`, and train the halves on them; none where all
+    /// patches lie on one side, as equal ones do.
     ///
     /// # Errors
-    /// When the patches do not fit, or all lie on one side.
-    pub fn split(&self, k: usize, members: &Tensor, rng: &mut ChaCha8Rng) -> Result<Proposal> {
+    /// When the patches do not fit.
+    pub fn split(&self, k: usize, members: &Tensor, rng: &mut ChaCha8Rng) -> Result<Option<Proposal>> {
         let side = along_principal_axis(members).gt(0.0);
+        let count = side.sum(Kind::Int64).int64_value(&[]);
+        if count == 0 || count == members.size()[0] {
+            return Ok(None);
+        }
         let half = |of: &Tensor| members.index_select(0, &of.nonzero().squeeze_dim(1));
         let pair = self.model.instead(k, &[half(&side), half(&side.logical_not())], rng)?;
         let side = side.to_kind(Kind::Float);
         let start = Tensor::stack(&[&side, &(1.0 - &side)], 1);
-        self.learn(pair, self.log_weights[k], vec![k], members, start)
+        self.learn(pair, self.log_weights[k], vec![k], members, start).map(Some)
     }
 
     /// Put clusters i and j together, with their patches `[n, D]`; i should be the larger one.
