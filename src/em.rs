@@ -11,6 +11,7 @@
 //! This is the one place that guarantees tables which are finite, normalised and nowhere below [`FLOOR`], but for edges that
 //! were cut (hard zeros), which stay cut.
 
+pub mod back_off;
 pub mod schedule;
 pub mod top_down;
 pub mod logistic;
@@ -27,6 +28,7 @@ use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::circuit::{Circuit, FLOOR};
 use crate::refusal::Problems;
+use back_off::{BackOff, BackOffConfig};
 use logistic::Logistics;
 use schedule::Schedule;
 
@@ -74,6 +76,8 @@ pub struct EmConfig {
     pub pseudocount: f64,
     /// Pseudocount of every input distribution, shared out as the marginal of the variable.
     pub input_pseudocount: f64,
+    /// Further pseudocounts of the inputs of patch circuits, which follow a coarser table; null for none.
+    pub back_off: Option<BackOffConfig>,
 }
 
 impl Default for EmConfig {
@@ -85,6 +89,7 @@ impl Default for EmConfig {
             step: Schedule::Linear { from: 1.0, to: 0.1 },
             pseudocount: 0.1,
             input_pseudocount: 1.0,
+            back_off: None,
         }
     }
 }
@@ -96,6 +101,9 @@ impl EmConfig {
         for (name, value) in [("pseudocount", self.pseudocount), ("input_pseudocount", self.input_pseudocount)] {
             let fine = value >= 0.0 && value.is_finite();
             problems.check(fine, format!("{path}.{name}"), format!("expected a number of at least 0, found {value}"));
+        }
+        if let Some(back_off) = self.back_off {
+            back_off.check(&format!("{path}.back_off"), problems);
         }
         if let Rule::Anemone { share, momentum } = self.rule {
             let (s, m) = (format!("{path}.rule.share"), format!("{path}.rule.momentum"));
@@ -120,6 +128,7 @@ pub struct Learner {
     pseudocount: f64,
     /// Pseudocounts of the inputs by row `[rows, 1]`.
     input_prior: Vec<Tensor>,
+    back_off: Option<BackOff>,
     /// Examples in the whole data set.
     examples: f64,
     /// Decayed statistics, or momentum.
@@ -147,12 +156,19 @@ impl Learner {
             rule: config.rule,
             pseudocount: config.pseudocount,
             input_prior,
+            back_off: None,
             examples,
             memory: None,
             steps: 0,
             logistics,
             cut: cut(circuit),
         }
+    }
+
+    /// The same with inputs, of ordered values, that back off.
+    #[must_use]
+    pub fn with_back_off(self, back_off: Option<BackOff>) -> Self {
+        Self { back_off, ..self }
     }
 
     /// One EM step of size `eta` in (0, 1] from the statistics of a batch; none from an empty batch.
@@ -225,6 +241,9 @@ impl Learner {
         }
         for (pool, shape) in plan.input_pools.iter().enumerate() {
             let inputs = &mut counts.inputs[pool];
+            if let Some(back_off) = &self.back_off {
+                shape.segments.iter().for_each(|segment| back_off.add(pool, segment, inputs, scale));
+            }
             *inputs += &self.input_prior[pool] * scale;
             let old = &circuit.parameters().inputs[pool];
             for segment in &shape.segments {

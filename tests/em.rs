@@ -8,6 +8,7 @@ use lvd::circuit::Circuit;
 use lvd::circuit::evidence::Evidence;
 use lvd::circuit::flows::Statistics;
 use lvd::circuit::parameters::Parameters;
+use lvd::em::back_off::{BackOff, BackOffConfig};
 use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
 use lvd::structure::hclt;
 use lvd::structure::region_graph::RegionGraph;
@@ -43,17 +44,23 @@ fn ones(examples: i64, trees: i64) -> Tensor {
 struct Counting {
     rule: Rule,
     prior: Prior,
+    back_off: Option<BackOffConfig>,
     examples: f64,
     memory: Option<Tables>,
     steps: i32,
 }
 
 impl Counting {
+    fn normalise(&self, counts: &Tables, scale: f64) -> Tables {
+        let smooth = self.back_off.map(|b| oracle::em::back_off(counts, scale * b.pseudocount, b.run));
+        oracle::em::normalise(smooth.as_ref().unwrap_or(counts), self.prior, scale)
+    }
+
     fn step(&mut self, graph: &RegionGraph, old: &Tables, counts: &Tables, weight: f64, eta: f64) -> Tables {
         self.steps += 1;
         match self.rule {
             Rule::Average => {
-                let new = oracle::em::normalise(counts, self.prior, 1.0);
+                let new = self.normalise(counts, 1.0);
                 old.zip(&new, |old, new| (1.0 - eta) * old + eta * new)
             }
             Rule::Decayed => {
@@ -66,7 +73,7 @@ impl Counting {
                 });
                 let memory = before.zip(&scaled, |m, c| (1.0 - eta) * m + eta * c);
                 self.memory = Some(memory.clone());
-                oracle::em::normalise(&memory, self.prior, 1.0)
+                self.normalise(&memory, 1.0)
             }
             Rule::Anemone { share, momentum } => {
                 let before = self.memory.take().unwrap_or_else(|| Tables::zeros(graph));
@@ -77,20 +84,22 @@ impl Counting {
                     graph.roots().iter().map(|&r| flow.edges[&graph.regions()[r].tie].iter().flatten().sum()).collect();
                 let joint = oracle::em::top_down(graph, old, &roots);
                 let mixed = flow.zip(&joint, |f, j| share * eta * f + (1.0 - share * eta) * j);
-                oracle::em::normalise(&mixed, self.prior, 1.0 / self.examples)
+                self.normalise(&mixed, 1.0 / self.examples)
             }
         }
     }
 }
 
-fn steps_agree(case: &Case, rule: Rule, etas: &[f64], kind: Kind, tolerance: f64) {
+fn steps_agree(case: &Case, rule: Rule, back_off: Option<BackOffConfig>, etas: &[f64], kind: Kind, tolerance: f64) {
     let mut rng = case.rng();
     let graph = random::graph(case, &mut rng);
     let mut tables = random::tables(&graph, 2.0, &mut rng);
     let prior = Prior { edges: rng.random_range(0.01..2.0), inputs: rng.random_range(0.01..2.0) };
     let mut circuit = random::circuit(&graph, &tables, kind);
-    let mut learner = learner(rule, prior, InputFamily::Categorical, 50.0, &circuit);
-    let mut counting = Counting { rule, prior, examples: 50.0, memory: None, steps: 0 };
+    let marginals = em::uniform_marginals(circuit.plan(), &circuit);
+    let mut learner = learner(rule, prior, InputFamily::Categorical, 50.0, &circuit)
+        .with_back_off(back_off.map(|b| BackOff::new(b, &circuit, &marginals)));
+    let mut counting = Counting { rule, prior, back_off, examples: 50.0, memory: None, steps: 0 };
     for &eta in etas {
         let seen = random::seen(case, &graph, &mut rng);
         let weights = random::weights(case, &mut rng);
@@ -114,13 +123,19 @@ fn rule() -> impl Strategy<Value = Rule> {
     prop_oneof![Just(Rule::Average), Just(Rule::Decayed), anemone]
 }
 
+fn back_off() -> impl Strategy<Value = Option<BackOffConfig>> {
+    prop::option::of((0.1..20.0, 2_usize..4).prop_map(|(pseudocount, run)| BackOffConfig { pseudocount, run }))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 50, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn steps_agree_with_counting(case in random::case(), rule in rule(), etas in prop::collection::vec(0.05..1.0, 3)) {
-        steps_agree(&case, rule, &etas, Kind::Double, 1e-10);
-        steps_agree(&case, rule, &etas, Kind::Float, 1e-4);
+    fn steps_agree_with_counting(
+        case in random::case(), rule in rule(), back_off in back_off(), etas in prop::collection::vec(0.05..1.0, 3),
+    ) {
+        steps_agree(&case, rule, back_off, &etas, Kind::Double, 1e-10);
+        steps_agree(&case, rule, back_off, &etas, Kind::Float, 1e-4);
     }
 
     #[test]
@@ -282,6 +297,26 @@ fn discretised_logistics_find_mean_and_scale() {
         assert!((table.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((table[0] - 1.0 / (1.0 + ((found_mean - 0.5) / found_scale).exp())).abs() < 1e-6);
     }
+}
+
+#[test]
+fn back_off_follows_the_marginal_inside_a_run_and_leaves_the_mass_of_runs() {
+    let graph = hclt::forest(&[vec![None]], 1, &[5]).unwrap();
+    let mut circuit = Circuit::uniform(graph, Kind::Double, Device::Cpu);
+    // The last run has one value; no example has the marginal's value 3.
+    let marginal = Tensor::from_slice(&[0.1, 0.3, 0.2, 0.0, 0.4]).unsqueeze(1);
+    let marginals = em::input_marginals(circuit.plan(), &circuit, |_, _, _| marginal.squeeze_dim(-1));
+    let back_off = BackOff::new(BackOffConfig { pseudocount: 40.0, run: 2 }, &circuit, &marginals);
+    let mut learner =
+        learner(Rule::Average, NO_PRIOR, InputFamily::Categorical, 8.0, &circuit).with_back_off(Some(back_off));
+    let values = Tensor::from_slice(&[0_i64, 0, 0, 1, 2, 4, 4, 4]).unsqueeze(1);
+    let evidence = Evidence::shared(&values, circuit.plan()).unwrap();
+    let statistics = statistics(&circuit, &evidence, &ones(8, 1));
+    learner.step(&mut circuit, statistics, 1.0);
+    let table = read(&circuit, circuit.parameters()).inputs[&0].concat();
+    // Runs hold 4, 1 and 3 of 8 counts, so 20, 5 and 15 of 40 pseudocounts.
+    let expected = [3.0 + 20.0 * 0.25, 1.0 + 20.0 * 0.75, 1.0 + 5.0, 0.0, 3.0 + 15.0].map(|c| c / 48.0);
+    assert!(distance(&table, &expected) < 1e-6, "{table:?}");
 }
 
 #[test]

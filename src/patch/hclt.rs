@@ -19,6 +19,7 @@ use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::tree_tables::TreeTables;
 use crate::device::{self, Read};
+use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
 use crate::structure::chow_liu::Parents;
 use forest::Forest;
@@ -169,7 +170,8 @@ impl HcltPatches {
             let own = (forest.trees.start + tree) as i64;
             self.marginals.get(own).get(variable as i64).narrow(0, 0, categories)
         });
-        Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals)
+        let back_off = config.back_off.map(|b| BackOff::new(b, &forest.circuit, &marginals));
+        Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals).with_back_off(back_off)
     }
 
     /// Examples `[N, ..]` in as many parts as there are threads without a forest of their own.

@@ -38,6 +38,25 @@ pub fn normalise(counts: &Tables, prior: Prior, scale: f64) -> Tables {
     tables
 }
 
+/// Counts of the inputs with those of their back-off: `pseudocount` more, in a state's own share of each run of `run`
+/// neighbouring values, even inside of the run.
+pub fn back_off(counts: &Tables, pseudocount: f64, run: usize) -> Tables {
+    let mut tables = counts.clone();
+    for table in tables.inputs.values_mut() {
+        for state in 0..table[0].len() {
+            let all: f64 = table.iter().map(|row| row[state]).sum();
+            for values in table.chunks_mut(run) {
+                let share = values.iter().map(|row| row[state]).sum::<f64>() / all;
+                let each = pseudocount * share / values.len() as f64;
+                for row in values {
+                    row[state] += each;
+                }
+            }
+        }
+    }
+    tables
+}
+
 /// log of the (improper) Dirichlet density of tables, up to a constant.
 pub fn log_prior(tables: &Tables, prior: Prior) -> f64 {
     let all = |tables: &BTreeMap<usize, Matrix>, strength: f64, cells: &dyn Fn(&Matrix) -> usize| -> f64 {

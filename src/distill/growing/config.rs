@@ -54,6 +54,7 @@ impl Default for PaperGrowing {
                 step: Schedule::Inertia { from: 0.9, middle: None, to: 0.99 },
                 pseudocount: 0.1,
                 input_pseudocount: 0.1,
+                back_off: None,
             },
             examples: 65_536,
             bonus: 1.0,
