@@ -45,6 +45,9 @@ pub fn back_off(counts: &Tables, pseudocount: f64, run: usize) -> Tables {
     for table in tables.inputs.values_mut() {
         for state in 0..table[0].len() {
             let all: f64 = table.iter().map(|row| row[state]).sum();
+            if all == 0.0 {
+                continue;
+            }
             for values in table.chunks_mut(run) {
                 let share = values.iter().map(|row| row[state]).sum::<f64>() / all;
                 let each = pseudocount * share / values.len() as f64;
