@@ -8,11 +8,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use lvd::device;
 use lvd::em::EmConfig;
 use lvd::patch::PatchModel;
 use lvd::patch::config::GaussianConfig;
 use lvd::patch::gaussian::start;
+use lvd::{device, random};
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
@@ -54,7 +54,7 @@ fn median(mut call: impl FnMut()) -> f64 {
 
 /// Smooth patches of different brightness and contrast, dequantised.
 fn patches(count: i64, seed: u64) -> Tensor {
-    let mut rng = device::rng(seed, "bench", 0);
+    let mut rng = random::rng(seed, "bench", 0);
     let mut out = Vec::with_capacity((count * DIMENSIONS) as usize);
     for _ in 0..count {
         let (base, contrast) = (rng.random_range(30.0..220f32), rng.random_range(0.0..3f32).exp());

@@ -12,10 +12,10 @@ use lvd::circuit::Circuit;
 use lvd::circuit::evidence::Evidence;
 use lvd::circuit::flows::Statistics;
 use lvd::circuit::plan::Block;
-use lvd::device;
 use lvd::em::{self, EmConfig, InputFamily, Learner};
 use lvd::structure::chow_liu::{self, Parents};
 use lvd::structure::hclt;
+use lvd::{device, random};
 use rand::{Rng, RngExt};
 use rustix::time::ClockId;
 use tch::{Device, Kind, Tensor};
@@ -102,7 +102,7 @@ fn parent_states(circuit: &Circuit, pool: usize) -> i64 {
 }
 
 fn pixels(states: usize) {
-    let mut rng = device::rng(0, "bench", states as u64);
+    let mut rng = random::rng(0, "bench", states as u64);
     let mut circuit = circuit(&[grid_tree(28, 28, &mut rng)], states, &mut rng);
     let depth = circuit.graph().depths().iter().max().copied().unwrap_or(0);
     let blocks = circuit.plan().blocks.len();
@@ -217,7 +217,7 @@ enum Seeing {
 fn forest(seeing: Seeing) {
     const TREES: i64 = 64;
     const VARIABLES: i64 = 48;
-    let mut rng = device::rng(0, "bench forest", 0);
+    let mut rng = random::rng(0, "bench forest", 0);
     let trees: Vec<Parents> = (0..TREES).map(|_| grid_tree(4, 12, &mut rng)).collect();
     let circuit = circuit(&trees, 16, &mut rng);
     let blocks = circuit.plan().blocks.len();

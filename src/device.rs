@@ -1,4 +1,4 @@
-//! Where tensors live and where randomness comes from: the device, the CUDA library, threads, seeds.
+//! Where tensors live: the device, the CUDA library, threads.
 //!
 //! One binary serves CPU and GPU: it is linked to the CPU part of libtorch, and [`open`] loads the CUDA part when a
 //! device asks for it. [`open`] must come before any other use of libtorch, and [`set_threads`] right after it.
@@ -13,13 +13,10 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use anyhow::Result;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tch::Device;
 
 pub use machine::{libtorch_version, peak_memory};
@@ -178,29 +175,9 @@ fn workers(threads: usize) -> &'static ThreadPool {
     POOL.get_or_init(|| pool().expect("the system can start threads"))
 }
 
-/// Seed libtorch's own generators, on every device. Prefer [`rng`]: these generators have a state that a resumed run
-/// does not know.
-pub fn manual_seed(seed: u64) {
-    tch::manual_seed(seed as i64);
-}
-
-/// The random stream of one purpose at one step: a function of its arguments alone, so that a resumed run draws what
-/// an unbroken one draws, on every machine.
-#[must_use]
-pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
-    let digest = Sha256::new()
-        .chain_update(seed.to_le_bytes())
-        .chain_update(step.to_le_bytes())
-        .chain_update(purpose)
-        .finalize();
-    ChaCha8Rng::from_seed(digest.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::Rng;
-
     #[test]
     fn choices_are_read_and_written_as_text() {
         for (text, choice, written) in [
@@ -247,13 +224,5 @@ mod tests {
         assert_eq!(set_threads(Some(0)).unwrap_err().to_string(), "threads: expected 1 to 4096, found 0");
         set_threads(Some(1)).unwrap();
         assert_eq!(describe(Device::Cpu).threads, 1);
-    }
-
-    #[test]
-    fn a_stream_depends_on_every_argument_and_on_nothing_else() {
-        let first = |seed, purpose, step| rng(seed, purpose, step).next_u64();
-        assert_eq!(first(1, "em", 2), first(1, "em", 2));
-        let others = [first(1, "em", 2), first(2, "em", 2), first(1, "em", 3), first(1, "kmeans", 2)];
-        assert_eq!(others.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
     }
 }

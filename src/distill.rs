@@ -12,14 +12,14 @@ pub mod growing;
 use crate::data::augment::Augment;
 use crate::data::pictures::Pictures;
 use crate::run::metrics::Metrics;
-use crate::run::stage::Stage;
+use crate::run::stage::StageFolder;
 
 /// What every stage of distillation works with.
 pub struct Session<'a> {
     /// Name of the stage, for progress and metrics.
     pub name: &'a str,
     /// Its folder.
-    pub stage: &'a Stage,
+    pub stage: &'a StageFolder,
     /// Where measurements go.
     pub metrics: &'a mut Metrics,
     /// Pictures to learn from.

@@ -3,7 +3,8 @@
 //! The modules, from the ground up; a file imports only modules above it in this list.
 
 pub mod refusal; // ground: what the user got wrong, as opposed to what went wrong
-pub mod device; // device choice, CUDA library, threads, seeds
+pub mod random; // seeds by name
+pub mod device; // device choice, CUDA library, threads
 pub mod color; // bijections of pictures, and the lossy transforms of published protocols
 pub mod wavelet; // the 5/3 lifting over whole pictures, linear and reversible
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors

@@ -3,7 +3,6 @@
 pub mod config;
 pub mod gaussian;
 pub mod hclt;
-pub mod start;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -174,7 +173,7 @@ pub fn start(
     rng: &mut ChaCha8Rng,
 ) -> Result<Box<dyn PatchModel>> {
     Ok(match &config.family {
-        FamilyConfig::Hclt(hclt) => Box::new(start::from_members(hclt, members, ranges, from, device, rng)?),
+        FamilyConfig::Hclt(hclt) => Box::new(hclt::start::from_members(hclt, members, ranges, from, device, rng)?),
         FamilyConfig::Gaussian(gaussian) => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
     })
 }

@@ -25,4 +25,4 @@ pub use checkpoint::Checkpoint;
 pub use folder::RunFolder;
 pub use manifest::Manifest;
 pub use metrics::Metrics;
-pub use stage::{Stage, fingerprint};
+pub use stage::{StageFolder, fingerprint};

@@ -1,12 +1,12 @@
 //! Gaussian patches against references in float64, enumeration, numerical integration and the theorems of EM.
 
-use lvd::device::rng;
 use lvd::em::EmConfig;
 use lvd::patch::PatchModel;
 use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 use lvd::patch::gaussian::component::Component;
 use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
+use lvd::random::rng;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 

@@ -4,14 +4,14 @@ use lvd::color::ColorSpace;
 use lvd::data::patches::Region;
 use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
-use lvd::device::rng;
 use lvd::em::schedule::Schedule;
 use lvd::em::{EmConfig, Rule};
 use lvd::latent_tree::{self, LatentTreeConfig, certain};
 use lvd::mixture::train::{Parts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{HcltConfig, Start};
-use lvd::patch::start;
+use lvd::patch::hclt::start;
+use lvd::random::rng;
 use lvd::structure::config::TreeConfig;
 use tch::{Device, Kind, Tensor};
 

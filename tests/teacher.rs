@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lvd::data::pictures::{PictureShape, Pictures};
-use lvd::device;
+use lvd::random;
 use lvd::teacher::training::{Ending, EpochReport, Trainer};
 use lvd::teacher::vqvae::{CodePrior, FeatureChoice};
 use lvd::teacher::{Teacher, VqVae, VqVaeConfig};
@@ -34,14 +34,14 @@ fn shape(height: usize, width: usize, channels: usize, levels: usize) -> Picture
 
 /// Pictures of independent uniform values.
 fn noise(count: usize, shape: PictureShape, seed: u64) -> Pictures {
-    let mut rng = device::rng(seed, "noise", 0);
+    let mut rng = random::rng(seed, "noise", 0);
     let size = count * shape.height * shape.width * shape.channels;
     Pictures::from_bytes((0..size).map(|_| rng.random_range(0..shape.levels) as u8).collect(), shape).unwrap()
 }
 
 /// Pictures of two kinds: all low or all high values, with one level of noise.
 fn two_kinds(count: usize, shape: PictureShape, seed: u64) -> Pictures {
-    let mut rng = device::rng(seed, "two kinds", 0);
+    let mut rng = random::rng(seed, "two kinds", 0);
     let size = shape.height * shape.width * shape.channels;
     let mut bytes = Vec::new();
     for _ in 0..count {

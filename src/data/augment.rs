@@ -47,7 +47,7 @@ mod tests {
     use crate::color::ColorSpace;
     use crate::data::patches::Region;
     use crate::data::pictures::PictureShape;
-    use crate::device::rng;
+    use crate::random::rng;
     use std::collections::BTreeSet;
     use tch::{Device, Kind};
 

@@ -9,13 +9,13 @@ use rand::seq::SliceRandom;
 use tch::Tensor;
 
 use super::pictures::Pictures;
-use crate::device;
+use crate::random;
 
 /// All of `0..len` in the order of an epoch, a function of the seed and the epoch alone.
 #[must_use]
 pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
-    order.shuffle(&mut device::rng(seed, "epoch order", epoch));
+    order.shuffle(&mut random::rng(seed, "epoch order", epoch));
     order
 }
 

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 
 use super::pictures::{PictureShape, Pictures};
 use super::split::Split;
-use crate::device;
+use crate::random;
 
 const PACKED: &[u8] = include_bytes!("embedded/digits.csv.gz");
 const SIDE: usize = 8;
@@ -22,7 +22,7 @@ const SIDE: usize = 8;
 pub fn digits(split: Split) -> Result<Pictures> {
     let all = all_digits()?;
     let mut order: Vec<usize> = (0..all.len()).collect();
-    order.shuffle(&mut device::rng(0, "digits split", 0));
+    order.shuffle(&mut random::rng(0, "digits split", 0));
     Ok(all.pick(&order[part(split)]))
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pictures::Pictures;
 use crate::refusal::Problems;
-use crate::{device, require};
+use crate::{random, require};
 
 /// A part of an image set. The test part is for the last evaluation alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -90,7 +90,7 @@ impl Part {
             return Ok(Some((pictures.select(0..total - count), pictures.select(total - count..total))));
         };
         let mut order: Vec<usize> = (0..total).collect();
-        order.shuffle(&mut device::rng(own.unwrap_or(seed), &format!("data split {split}"), 0));
+        order.shuffle(&mut random::rng(own.unwrap_or(seed), &format!("data split {split}"), 0));
         let (rest, part) = order.split_at_mut(total - count);
         rest.sort_unstable();
         part.sort_unstable();

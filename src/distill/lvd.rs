@@ -8,11 +8,11 @@ use super::Session;
 use super::training::codes;
 use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
-use crate::device::rng;
 use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::{PatchConfig, Start};
 use crate::patch::{self, Input};
+use crate::random::rng;
 
 /// Pictures read in one go while patches are collected.
 const CHUNK: usize = 256;

@@ -14,12 +14,12 @@ use tch::{Device, Kind, Tensor};
 use super::Session;
 use crate::data::augment::Augment;
 use crate::data::batches::{Batch, Prefetcher, epoch_order};
-use crate::device::rng;
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{self, Measure, code_lengths};
 use crate::mixture::train::{Parts, Training};
 use crate::mixture::{Mixture, Prior};
+use crate::random::rng;
 use crate::refusal::Interrupted;
 use crate::run::{checkpoint, interrupt, progress};
 

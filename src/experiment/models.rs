@@ -13,7 +13,7 @@ use crate::mixture::checkpoint::saved_parents;
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch;
 use crate::patch::config::{FamilyConfig, PatchConfig};
-use crate::run::{RunFolder, Stage, checkpoint};
+use crate::run::{RunFolder, StageFolder, checkpoint};
 
 /// Name of the model file of a stage.
 pub const MODEL: &str = "model.safetensors";
@@ -24,7 +24,7 @@ const SHAPE: &str = "shape";
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn save(stage: &Stage, model: &Mixture) -> Result<()> {
+pub fn save(stage: &StageFolder, model: &Mixture) -> Result<()> {
     let metadata = BTreeMap::from([(SHAPE.to_owned(), serde_json::to_string(&model.view.shape())?)]);
     checkpoint::save(&stage.path(MODEL), &model.tensors(), &metadata)
 }

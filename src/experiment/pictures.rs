@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use super::stages::Runner;
 use super::{models, teaching};
 use crate::data::pictures::Pictures;
-use crate::device::rng;
 use crate::mixture::Mixture;
+use crate::random::rng;
 use crate::run::{RunFolder, atomic_write};
 
 /// Folder of the pictures in a run folder.

@@ -7,10 +7,10 @@ use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::view::View;
-use crate::device::rng;
 use crate::em::EmConfig;
 use crate::patch::config::{PatchConfig, Start};
 use crate::patch::{self, Input};
+use crate::random::rng;
 
 /// Clusters and patches that are measured.
 const CLUSTERS: usize = 4;

@@ -27,7 +27,7 @@ use crate::mixture::train::Parts;
 use crate::patch::config::{PatchConfig, Start};
 use crate::run::RunFolder;
 use crate::run::metrics::Metrics;
-use crate::run::stage::{Stage, fingerprint};
+use crate::run::stage::{StageFolder, fingerprint};
 
 /// All stages, in order.
 pub const STAGES: [&str; 9] =
@@ -97,7 +97,7 @@ impl<'a> Runner<'a> {
         stage.finish(&mark, summary)
     }
 
-    fn execute(&mut self, name: &str, stage: &Stage) -> Result<Value> {
+    fn execute(&mut self, name: &str, stage: &StageFolder) -> Result<Value> {
         match name {
             "teacher" => teaching::train(self.config, self.data, self.device, stage, &mut self.metrics),
             "latents" => teaching::assign(self.config, self.run, self.data, self.device, stage),
@@ -113,7 +113,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Patch circuits on the patches of the teacher's clusters.
-    fn hard(&mut self, stage: &Stage) -> Result<Value> {
+    fn hard(&mut self, stage: &StageFolder) -> Result<Value> {
         let codes = teaching::codes(self.config, self.run, self.data, &self.view)?;
         let (config, view, device, clusters) = (self.config, self.view, self.device, self.config.latents.clusters);
         let mut session = self.session("hard", stage);
@@ -123,7 +123,7 @@ impl<'a> Runner<'a> {
     }
 
     /// EM on log p(x) of what an earlier stage left.
-    fn refine(&mut self, stage: &Stage, name: &str, before: &str, em: &EmConfig, parts: Parts) -> Result<Value> {
+    fn refine(&mut self, stage: &StageFolder, name: &str, before: &str, em: &EmConfig, parts: Parts) -> Result<Value> {
         let mut model = models::load(self.run, self.config, before, self.device)?;
         let mut session = self.session(name, stage);
         train(&mut session, &mut model, parts, em, &Clusters::Posterior)?;
@@ -131,7 +131,7 @@ impl<'a> Runner<'a> {
     }
 
     /// More clusters, where the circuits need them.
-    fn growing(&mut self, stage: &Stage) -> Result<Value> {
+    fn growing(&mut self, stage: &StageFolder) -> Result<Value> {
         let (config, run, data, device) = (self.config, self.run, self.data, self.device);
         let growing = config.distill.growing.as_ref().context("the experiment has no distill.growing")?;
         let model = models::load(run, config, "soft", device)?;
@@ -145,7 +145,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The latent tree, by co-occurrence, then by EM with soft evidence.
-    fn tree(&mut self, stage: &Stage) -> Result<Value> {
+    fn tree(&mut self, stage: &StageFolder) -> Result<Value> {
         let patches = before(self.config, "tree").context("a tree joins patches")?;
         let model = models::load(self.run, self.config, patches, self.device)?;
         let config = &self.config.distill.tree;
@@ -160,7 +160,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The same circuit from tables at random: patch circuits and tree learn together from the start.
-    fn em_only(&mut self, stage: &Stage) -> Result<Value> {
+    fn em_only(&mut self, stage: &StageFolder) -> Result<Value> {
         let em = self.config.baselines.em_only.as_ref().context("the experiment has no baselines.em_only")?;
         let mut model = models::load(self.run, self.config, "tree", self.device)?;
         let mut session = self.session("em_only", stage);
@@ -170,7 +170,7 @@ impl<'a> Runner<'a> {
     }
 
     /// One HCLT over all numbers of a picture.
-    fn pixel_hclt(&mut self, stage: &Stage) -> Result<Value> {
+    fn pixel_hclt(&mut self, stage: &StageFolder) -> Result<Value> {
         let shape = self.data.train.shape();
         let (config, device) = (self.config, self.device);
         let pixel = config.baselines.pixel_hclt.as_ref().context("the experiment has no baselines.pixel_hclt")?;
@@ -183,7 +183,7 @@ impl<'a> Runner<'a> {
         finish(&session, &model)
     }
 
-    fn session<'s>(&'s mut self, name: &'s str, stage: &'s Stage) -> Session<'s> {
+    fn session<'s>(&'s mut self, name: &'s str, stage: &'s StageFolder) -> Session<'s> {
         Session {
             name,
             stage,

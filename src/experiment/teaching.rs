@@ -21,7 +21,7 @@ use crate::latents::{Assignments, FeatureChunks};
 use crate::refusal::Interrupted;
 use crate::require;
 use crate::run::metrics::Metrics;
-use crate::run::stage::Stage;
+use crate::run::stage::StageFolder;
 use crate::run::{RunFolder, atomic_write, checkpoint, interrupt, progress};
 use crate::teacher::torchscript::export::export;
 use crate::teacher::training::{Ending, Progress, Trainer};
@@ -40,7 +40,13 @@ const RECORD: &str = "record";
 ///
 /// # Errors
 /// [`Interrupted`] when the user stops it, with everything saved; whatever stops the training.
-pub fn train(config: &Config, data: &DataSet, device: Device, stage: &Stage, metrics: &mut Metrics) -> Result<Value> {
+pub fn train(
+    config: &Config,
+    data: &DataSet,
+    device: Device,
+    stage: &StageFolder,
+    metrics: &mut Metrics,
+) -> Result<Value> {
     match &config.teacher {
         TeacherConfig::VqVae(vqvae) => train_vqvae(vqvae, config.seed, data, device, stage, metrics),
         TeacherConfig::Pixel(pixel) => {
@@ -87,7 +93,7 @@ fn train_vqvae(
     seed: u64,
     data: &DataSet,
     device: Device,
-    stage: &Stage,
+    stage: &StageFolder,
     metrics: &mut Metrics,
 ) -> Result<Value> {
     let mut trainer = Trainer::new(config, data.train.clone(), data.valid.clone(), device, seed)?;
@@ -127,7 +133,7 @@ fn train_vqvae(
     Ok(json!({"teacher": "vqvae", "steps": trainer.steps()}))
 }
 
-fn save_partial(trainer: &Trainer, stage: &Stage) -> Result<()> {
+fn save_partial(trainer: &Trainer, stage: &StageFolder) -> Result<()> {
     let (tensors, record) = trainer.state()?;
     checkpoint::save(&stage.partial(), &tensors, &BTreeMap::from([(RECORD.to_owned(), record.to_string())]))
 }
@@ -165,7 +171,7 @@ pub fn write_features(runner: &Runner, split: Split, path: &Path) -> Result<Vec<
 ///
 /// # Errors
 /// Refusals of k-means (too few patches, constant or non-finite features); faults of data and disk.
-pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, stage: &Stage) -> Result<Value> {
+pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, stage: &StageFolder) -> Result<Value> {
     let shape = data.train.shape();
     let view = super::models::view(config, shape)?;
     let teacher = load(config, run, shape, device)?;

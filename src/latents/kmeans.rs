@@ -6,7 +6,7 @@
 use super::codebook::{nearest, pieces};
 use super::{Codebook, FeatureChunks, each_checked};
 use crate::refusal::Problems;
-use crate::{device, require};
+use crate::{random, require};
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -77,7 +77,7 @@ impl KMeansConfig {
         let points = sample(source, self.sample, seed)?; // [n, F]
         let mut best: Option<Codebook> = None;
         for restart in 0..self.restarts {
-            let mut rng = device::rng(seed, "k-means centres", restart as u64);
+            let mut rng = random::rng(seed, "k-means centres", restart as u64);
             let found = self.lloyd(&points, plus_plus(&points, self.clusters, &mut rng)?);
             if best.as_ref().is_none_or(|best| found.inertia.last() < best.inertia.last()) {
                 best = Some(found);
@@ -163,7 +163,7 @@ fn sample(source: &dyn FeatureChunks, wanted: usize, seed: u64) -> Result<Tensor
     let mut chosen: Vec<usize> = if wanted >= count {
         (0..count).collect()
     } else {
-        rand::seq::index::sample(&mut device::rng(seed, "k-means sample", 0), count, wanted).into_vec()
+        rand::seq::index::sample(&mut random::rng(seed, "k-means sample", 0), count, wanted).into_vec()
     };
     chosen.sort_unstable();
     let (mut parts, mut next) = (Vec::new(), 0);

@@ -6,8 +6,8 @@ use tch::{Device, Kind, Tensor};
 use super::observed::Observed;
 use super::{Decomposition, Mixture, Reading};
 use crate::data::pictures::Pictures;
-use crate::device::rng;
 use crate::evaluate::Score;
+use crate::random::rng;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@
 
 pub mod forest;
 pub mod heads;
+pub mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +14,6 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{HcltConfig, Start};
-use super::start::from_members;
 use super::{MISSING, Marginals, Part, PatchModel};
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
@@ -23,6 +23,7 @@ use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
 use crate::structure::chow_liu::Parents;
 use forest::Forest;
+use start::from_members;
 
 /// Examples that are worth a thread.
 const LEAST: i64 = 16;

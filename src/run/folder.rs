@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::atomic::atomic_write;
 use super::manifest::{Manifest, timestamp};
 use super::metrics::Metrics;
-use super::stage::Stage;
+use super::stage::StageFolder;
 use super::{log, metrics};
 use crate::{refusal, require};
 
@@ -91,8 +91,8 @@ impl RunFolder {
 
     /// The stage called `name`.
     #[must_use]
-    pub fn stage(&self, name: &str) -> Stage {
-        Stage::new(self.path(name))
+    pub fn stage(&self, name: &str) -> StageFolder {
+        StageFolder::new(self.path(name))
     }
 
     /// The configuration of the run.

@@ -42,11 +42,11 @@ pub struct Record {
 
 /// One stage's place in a run folder.
 #[derive(Clone, Debug)]
-pub struct Stage {
+pub struct StageFolder {
     folder: PathBuf,
 }
 
-impl Stage {
+impl StageFolder {
     pub(super) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -64,7 +64,7 @@ impl Stage {
     }
 
     /// Get ready to work: what was begun from the same inputs and not finished stays, anything else in the stage's
-    /// folder is removed. Says whether there is a [`Stage::partial`] state to go on from.
+    /// folder is removed. Says whether there is a [`StageFolder::partial`] state to go on from.
     ///
     /// # Errors
     /// When the folder cannot be read or written.
@@ -116,7 +116,7 @@ impl Stage {
         Ok(true)
     }
 
-    /// Remove the [`Stage::partial`] state, where there is one.
+    /// Remove the [`StageFolder::partial`] state, where there is one.
     ///
     /// # Errors
     /// When the file cannot be removed.

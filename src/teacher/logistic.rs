@@ -85,7 +85,7 @@ impl LogisticMixture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device;
+    use crate::random;
     use rand::RngExt;
     use tch::Device;
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn random_parameters(family: LogisticMixture, scale: f32, seed: u64) -> Tensor {
-        let mut rng = device::rng(seed, "test", 0);
+        let mut rng = random::rng(seed, "test", 0);
         let values: Vec<f32> = (0..family.parameters()).map(|_| rng.random_range(-scale..scale)).collect();
         Tensor::from_slice(&values)
     }

@@ -10,7 +10,7 @@ use super::weights::{NamedTensors, given, saved};
 use super::{Bound, Teacher};
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::refusal::Problems;
-use crate::{device, require};
+use crate::{random, require};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ impl PixelTeacher {
             teacher.check_components()?;
             require!(!train.is_empty(), "teacher: there are no training pictures: choose a split that has some");
             let wanted = config.sample.div_ceil(teacher.grid.patches()).min(train.len());
-            let mut rng = device::rng(seed, "pixel teacher sample", 0);
+            let mut rng = random::rng(seed, "pixel teacher sample", 0);
             let mut chosen = rand::seq::index::sample(&mut rng, train.len(), wanted).into_vec();
             chosen.sort_unstable();
             teacher.fit = Some(teacher.principal(&train.batch(&chosen)?.to_device(device)));

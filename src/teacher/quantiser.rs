@@ -5,7 +5,7 @@
 //! through to z. Codes that nothing chose for a while are moved onto vectors of the present batch.
 
 use super::weights::Weights;
-use crate::device;
+use crate::random;
 use anyhow::Result;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -170,7 +170,7 @@ impl Usage {
 
 /// The random stream of a level's first codebook or of its restarts at a step.
 pub(super) fn stream(seed: u64, purpose: &str, level: &str, step: u64) -> ChaCha8Rng {
-    device::rng(seed, &format!("teacher {purpose} {level}"), step)
+    random::rng(seed, &format!("teacher {purpose} {level}"), step)
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
         assert!((usage.perplexity() - entropy.exp()).abs() < 1e-12);
 
         let (mut quantiser, batch) = (corners(), two_vectors() + 5.0);
-        let moved = quantiser.restart(&Tensor::from_slice(&[1i64]), &batch, &mut device::rng(1, "test", 0));
+        let moved = quantiser.restart(&Tensor::from_slice(&[1i64]), &batch, &mut random::rng(1, "test", 0));
         assert_eq!(Vec::<i64>::try_from(&moved).unwrap(), [1]);
         let row: Vec<f32> = Vec::try_from(quantiser.codebook.get(1)).unwrap();
         assert!(row == [5.2, 5.0] || row == [5.9, 5.7], "{row:?}");
@@ -248,7 +248,7 @@ mod tests {
             codebook: Tensor::zeros([2, 1], (Kind::Float, Device::Cpu)),
             log_prior: Tensor::zeros(2, (Kind::Double, Device::Cpu)),
         };
-        quantiser.initialise(&batch, &mut device::rng(3, "test", 0));
+        quantiser.initialise(&batch, &mut random::rng(3, "test", 0));
         let mut centres: Vec<f32> = Vec::try_from(quantiser.codebook.flatten(0, -1)).unwrap();
         centres.sort_by(f32::total_cmp);
         assert!((centres[0] - 0.1).abs() < 1e-6 && (centres[1] - 4.2).abs() < 1e-6, "{centres:?}");

@@ -27,7 +27,7 @@ use super::{Bound, Teacher};
 use crate::data::pictures::PictureShape;
 use crate::refusal::Problems;
 use crate::run::sha256_file;
-use crate::{device, refusal, require};
+use crate::{random, refusal, require};
 
 /// Name of the optional method that gives log p(x) of each picture in nats.
 pub const LOG_LIKELIHOOD: &str = "log_likelihood";
@@ -255,7 +255,7 @@ impl Teacher for TorchScript {
 /// Random pictures, the same ones for every module.
 fn noise(shape: PictureShape, batch: i64) -> Tensor {
     use rand::RngExt;
-    let mut rng = device::rng(0, "torchscript noise", 0);
+    let mut rng = random::rng(0, "torchscript noise", 0);
     let [h, w, c] = [shape.height, shape.width, shape.channels].map(|n| n as i64);
     let bytes: Vec<u8> = (0..batch * h * w * c).map(|_| rng.random_range(0..shape.levels) as u8).collect();
     Tensor::from_slice(&bytes).reshape([batch, h, w, c])

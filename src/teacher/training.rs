@@ -13,7 +13,7 @@ use super::quantiser::{Quantised, Quantiser, Usage, stream};
 use super::vqvae::{CodePrior, VqVae, VqVaeConfig};
 use super::weights::NamedTensors;
 use crate::data::pictures::Pictures;
-use crate::{device, require};
+use crate::{random, require};
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
 use serde::Serialize;
@@ -268,7 +268,7 @@ fn ranges(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 /// The order of the training pictures in an epoch.
 fn order(pictures: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..pictures).collect();
-    order.shuffle(&mut device::rng(seed, "teacher order", epoch as u64));
+    order.shuffle(&mut random::rng(seed, "teacher order", epoch as u64));
     order
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Draws depend on the seed and the tensor's name alone, not on the order in which layers are made.
 
-use crate::{device, refusal, require};
+use crate::{random, refusal, require};
 use anyhow::Result;
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl Weights {
     pub fn uniform(&mut self, name: &str, size: &[i64], fan_in: i64) -> Result<Tensor> {
         let bound = 1.0 / (fan_in as f32).sqrt();
         self.take(name, size, Kind::Float, |seed| {
-            let mut rng = device::rng(seed, name, 0);
+            let mut rng = random::rng(seed, name, 0);
             let count = size.iter().product::<i64>();
             let values: Vec<f32> = (0..count).map(|_| rng.random_range(-bound..bound)).collect();
             Tensor::from_slice(&values)

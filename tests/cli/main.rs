@@ -1,7 +1,13 @@
 //! The binary end to end, on tiny data in a temporary folder.
 
+mod config;
+mod durability;
 mod growing;
+mod modules;
+mod pictures;
+mod process;
 mod report;
+mod stages;
 mod teacher;
 
 use std::path::Path;

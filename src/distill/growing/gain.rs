@@ -12,13 +12,13 @@ use super::config::GainGrowing;
 use super::proposal::{HeldOut, Present, Proposal};
 use crate::circuit::sample::draw;
 use crate::data::pictures::Pictures;
-use crate::device::rng;
 use crate::distill::Session;
 use crate::distill::training::{Clusters, train};
 use crate::mixture::train::Parts;
 use crate::mixture::{Mixture, Prior};
 use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
+use crate::random::rng;
 use crate::require;
 use crate::run::{checkpoint, interrupt, progress};
 

@@ -19,13 +19,14 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::Given;
 use super::config::PaperGrowing;
-use crate::device::{self, Read, rng};
+use crate::device::{self, Read};
 use crate::distill::Session;
 use crate::latents::KMeansConfig;
 use crate::mixture::{Mixture, Prior};
 use crate::patch::hclt::HcltPatches;
 use crate::patch::hclt::heads::{NewHead, grown};
 use crate::patch::{Part, PatchModel, same_family};
+use crate::random::rng;
 use crate::refusal::Interrupted;
 use crate::run::{checkpoint, interrupt, progress};
 

@@ -68,8 +68,8 @@ impl LowRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::rng;
     use crate::patch::gaussian::start::normal;
+    use crate::random::rng;
 
     fn loss(shape: &Tensor, covariance: &Tensor) -> f64 {
         (shape.det().log() + covariance.matmul(&shape.inverse()).trace()).double_value(&[])

@@ -113,7 +113,7 @@ pub(super) fn gather(own: &HcltPatches, parts: &[Part]) -> Result<HcltPatches> {
     let trees = whole.iter().map(|(m, t)| m.trees[*t].clone()).collect();
     let marginals: Vec<Tensor> = whole.iter().map(|(m, t)| m.marginals.get(*t as i64)).collect();
     let mut new = HcltPatches::uniform(&own.config, trees, width, &own.ranges, &Tensor::stack(&marginals, 0))?;
-    let mut rng = crate::device::rng(0, "no noise", 0);
+    let mut rng = crate::random::rng(0, "no noise", 0);
     for (i, (model, tree)) in whole.into_iter().enumerate() {
         new.set_tables(i, &model.tables(tree), 0.0, &mut rng);
     }

@@ -3,18 +3,19 @@
 //! With a state for every hidden variable everything is observed, so the first tables are normalised counts: of values
 //! and states for the inputs, of pairs of states for the edges. States are quantile bins of the variable's own values, or
 //! clusters of the values around it, which see more than the variable: EM from there ends far better on large trees.
+
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::PatchModel;
-use super::config::{HcltConfig, Start};
-use super::hclt::{HcltPatches, Width};
+use super::{HcltPatches, Width};
 use crate::circuit::tree_tables::TreeTables;
-use crate::device;
 use crate::latents::{FeatureChunks, KMeansConfig};
+use crate::patch::PatchModel;
+use crate::patch::config::{HcltConfig, Start};
 use crate::structure::chow_liu::{self, Parents};
+use crate::{device, random};
 
 /// How many edges of the tree the neighbourhood of a variable reaches.
 const HOPS: usize = 4;
@@ -172,7 +173,7 @@ fn quantile_bins(values: &Tensor, bins: i64, rng: &mut ChaCha8Rng) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::rng;
+    use crate::random::rng;
     use crate::structure::config::TreeConfig;
 
     #[test]

@@ -1,0 +1,31 @@
+//! Random streams by name: what is drawn depends on seed, purpose and step alone, never on what was drawn before.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+/// The random stream of one purpose at one step: a function of its arguments alone, so that a resumed run draws what
+/// an unbroken one draws, on every machine.
+#[must_use]
+pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
+    let digest = Sha256::new()
+        .chain_update(seed.to_le_bytes())
+        .chain_update(step.to_le_bytes())
+        .chain_update(purpose)
+        .finalize();
+    ChaCha8Rng::from_seed(digest.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    #[test]
+    fn a_stream_depends_on_every_argument_and_on_nothing_else() {
+        let first = |seed, purpose, step| rng(seed, purpose, step).next_u64();
+        assert_eq!(first(1, "em", 2), first(1, "em", 2));
+        let others = [first(1, "em", 2), first(2, "em", 2), first(1, "em", 3), first(1, "kmeans", 2)];
+        assert_eq!(others.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    }
+}

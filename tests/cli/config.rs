@@ -1,0 +1,1 @@
+//! What is refused of an experiment file, and how it is said.

@@ -1,0 +1,1 @@
+//! TorchScript modules, good and hostile, through the binary.

@@ -1,0 +1,1 @@
+//! Pictures of every kind, good and odd, through the binary.

@@ -1,0 +1,1 @@
+//! Exit codes, signals, memory and closed streams.

@@ -1,0 +1,1 @@
+//! What is redone when the configuration or a file changes.
