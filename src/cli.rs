@@ -11,11 +11,13 @@ use tch::Device;
 
 use crate::data::{self, DataSet, Format, Split};
 use crate::device::{self, DeviceChoice};
-use crate::experiment::config::{Config, IRRELEVANT};
+use crate::experiment::config::{Config, SOURCES};
+use crate::experiment::context::Context;
 use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
-use crate::experiment::stages::Runner;
-use crate::experiment::{plan, read, rows, teaching};
+use crate::experiment::stage::Stage;
+use crate::experiment::stages::Conductor;
+use crate::experiment::{evaluation, plan, read, rows, teaching};
 use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
 use crate::report::{self, Form};
@@ -101,8 +103,8 @@ struct EvalArgs {
     #[arg(long, value_enum)]
     protocol: Option<Protocol>,
     /// Stage whose model is evaluated; the last one of distillation if not given.
-    #[arg(long)]
-    stage: Option<String>,
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
     /// Which number stands for log P(x); the one that the model learned from if not given.
     #[arg(long, value_enum)]
     reading: Option<Reading>,
@@ -164,9 +166,9 @@ pub fn execute(cli: &Cli) -> Result<String> {
     let cuda = cli.libtorch_cuda.as_deref();
     match &cli.command {
         Command::Run(args) => run(args, cuda, None),
-        Command::TrainTeacher(args) => run(args, cuda, Some("teacher")),
-        Command::AssignLatents(args) => run(args, cuda, Some("latents")),
-        Command::Distill(args) => run(args, cuda, Some("joint")),
+        Command::TrainTeacher(args) => run(args, cuda, Some(Stage::Teacher)),
+        Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
+        Command::Distill(args) => run(args, cuda, Some(Stage::Joint)),
         Command::Eval(args) => evaluate(args, cuda),
         Command::Teacher(command) => teacher::execute(command, cuda),
         Command::Plan(args) => {
@@ -199,26 +201,26 @@ impl ExperimentArgs {
 }
 
 /// Run one stage with what it needs, or everything.
-fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<&str>) -> Result<String> {
-    with_runner(args, cuda, |runner, dir| {
+fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stage>) -> Result<String> {
+    with_conductor(args, cuda, |conductor, dir| {
         if let Some(stage) = stage {
-            runner.ensure(stage)?;
+            conductor.ensure(stage)?;
             return Ok(format!("{stage}: done, in {}", dir.display()));
         }
-        for stage in Runner::wanted(runner.config) {
-            runner.ensure(stage)?;
+        for stage in Stage::wanted(conductor.context.config) {
+            conductor.ensure(stage)?;
         }
-        let rows = rows::evaluate(runner)?;
-        runner.run.finish()?;
+        let rows = evaluation::evaluate(&conductor.context)?;
+        conductor.context.run.finish()?;
         Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
     })
 }
 
 /// Work in the run folder of an experiment.
-fn with_runner(
+fn with_conductor(
     args: &ExperimentArgs,
     cuda: Option<&Path>,
-    work: impl FnOnce(&mut Runner, &Path) -> Result<String>,
+    work: impl FnOnce(&mut Conductor, &Path) -> Result<String>,
 ) -> Result<String> {
     let config = args.config()?;
     let data = data::open(&config.data, config.seed)?;
@@ -226,19 +228,19 @@ fn with_runner(
     device::set_threads(config.compute.threads)?;
     let dir = args.run_dir(&config);
     crate::experiment::models::view(&config, data.train.shape())?;
-    let folder = RunFolder::open(&dir, &config, &IRRELEVANT)?;
+    let folder = RunFolder::open(&dir)?;
     folder.start_log()?;
-    folder.begin(manifest(&config, &data, device))?;
-    work(&mut Runner::new(&config, &folder, &data, device)?, &dir)
+    let manifest = manifest(&config, &data, device);
+    let pictures = manifest.data.clone();
+    folder.begin(&config, manifest, &SOURCES)?;
+    work(&mut Conductor::new(Context::new(&config, &folder, &data, device)?, &pictures)?, &dir)
 }
 
 fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
     let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
-    for (name, pictures) in [("train", &data.train), ("valid", &data.valid), ("test", &data.test)] {
-        manifest.data.insert(name.to_owned(), pictures.sha256());
-    }
+    manifest.data = data.hashes();
     if let TeacherConfig::TorchScript(teacher) = &config.teacher {
-        manifest.weights.extend(teacher.sha256.clone().map(|hash| ("teacher".to_owned(), hash)));
+        manifest.weights.extend(teacher.sha256.clone().map(|hash| (Stage::Teacher.name().to_owned(), hash)));
     }
     manifest
 }
@@ -252,7 +254,7 @@ fn evaluate(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
     );
     let device = device::open(args.device, cuda)?;
     let request = Request {
-        stage: args.stage.clone(),
+        stage: args.stage,
         data: args.data.clone().zip(args.format),
         split: args.split,
         protocol: args.protocol,

@@ -18,6 +18,7 @@ pub mod log;
 pub mod manifest;
 pub mod metrics;
 pub mod progress;
+pub mod results;
 pub mod stage;
 
 pub use atomic::{atomic_write, atomically, sha256_file};

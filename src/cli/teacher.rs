@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{ExperimentArgs, with_runner};
+use super::{ExperimentArgs, with_conductor};
 use crate::data::Split;
 use crate::data::pictures::PictureShape;
 use crate::device::{self, DeviceChoice};
 use crate::experiment::read;
+use crate::experiment::stage::Stage;
 use crate::experiment::teaching;
 use crate::require;
 use crate::run::sha256_file;
@@ -78,9 +79,9 @@ pub struct FeaturesArgs {
 pub fn execute(command: &TeacherCommand, cuda: Option<&Path>) -> Result<String> {
     match command {
         TeacherCommand::Inspect(args) => look(args, cuda),
-        TeacherCommand::Features(args) => with_runner(&args.experiment, cuda, |runner, _| {
-            runner.ensure("teacher")?;
-            let shape = teaching::write_features(runner, args.split, &args.out)?;
+        TeacherCommand::Features(args) => with_conductor(&args.experiment, cuda, |conductor, _| {
+            conductor.ensure(Stage::Teacher)?;
+            let shape = teaching::write_features(&conductor.context, args.split, &args.out)?;
             Ok(format!("{}: {shape:?}, SHA-256 {}", args.out.display(), sha256_file(&args.out)?))
         }),
     }

@@ -1,5 +1,6 @@
 //! Open an image set: find its files, read its parts, carve out those that have no files of their own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -33,6 +34,12 @@ impl DataSet {
             Split::Valid => &self.valid,
             Split::Test => &self.test,
         }
+    }
+
+    /// SHA-256 of each part's pictures, by its name: reads everything.
+    #[must_use]
+    pub fn hashes(&self) -> BTreeMap<String, String> {
+        Split::ALL.iter().map(|&split| (split.to_string(), self.part(split).sha256())).collect()
     }
 
     /// Size of every picture.

@@ -46,7 +46,7 @@ pub struct Config {
     /// What distillation is compared with.
     #[serde(default)]
     pub baselines: BaselinesConfig,
-    /// How it is computed; none of this changes results but for rounding.
+    /// How it is computed; none of this changes results but for rounding, and `watched`, which chooses the best epoch.
     #[serde(default)]
     pub compute: ComputeConfig,
 }
@@ -69,8 +69,9 @@ impl Default for ComputeConfig {
     }
 }
 
-/// Keys of the resolved configuration that may differ when a run goes on.
-pub const IRRELEVANT: [&str; 1] = ["compute"];
+/// Keys that say where pictures and weights come from: where they are as they were, other hashes mean changed files.
+pub const SOURCES: [(&str, &[&str]); 2] =
+    [("data", &["data", "seed"]), ("weights", &["teacher.kind", "teacher.module"])];
 
 impl Config {
     /// Note everything that is wrong with the values.

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::config::Config;
+use super::context::stage_fingerprint;
 use super::models::{self, MODEL};
 use super::protocol::Protocol;
+use super::stage::Stage;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Format, PictureOptions, Split};
 use crate::evaluate::{Score, bits_per_dimension};
@@ -24,7 +26,7 @@ use crate::{device, refusal, require};
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Stage whose model is meant; the last one of distillation that is done where none is named.
-    pub stage: Option<String>,
+    pub stage: Option<Stage>,
     /// Pictures of the user's own instead of a split of the experiment's data.
     pub data: Option<(PathBuf, Format)>,
     /// Split of the experiment's data.
@@ -46,7 +48,7 @@ pub struct Report {
     /// Run folder.
     pub run: PathBuf,
     /// Stage of the model.
-    pub stage: String,
+    pub stage: Stage,
     /// Protocol of the run.
     pub protocol: Protocol,
     /// What the pictures are called.
@@ -82,13 +84,14 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
             wanted.name()
         );
     }
-    let stage = request.stage.clone().map_or_else(|| last_stage(&folder), Ok)?;
+    let stage = request.stage.map_or_else(|| last_stage(&folder), Ok)?;
+    check_current(&folder, &config, stage)?;
     let (pictures, split) = pictures(&config, request)?;
     require!(!pictures.is_empty(), "{split}: there are no pictures to evaluate");
-    let model = models::load(&folder, &config, &stage, device)?;
+    let model = models::load(&folder, &config, stage, device)?;
     check_shape(model.view.shape(), pictures.shape())?;
-    let bar = progress::bar(&stage, pictures.len() as u64);
-    let plain = Measure::plain(&model, config.seed, models::micro_batch(&config, &stage));
+    let bar = progress::bar(stage.name(), pictures.len() as u64);
+    let plain = Measure::plain(&model, config.seed, stage.micro_batch(&config));
     let reading = request.reading.unwrap_or(plain.reading);
     let measure = Measure { reading, draws: request.draws, observed: request.observed, ..plain };
     let lengths = code_lengths(&model, &pictures, pictures.len(), &measure, |n| bar.set_position(n as u64))?;
@@ -118,12 +121,32 @@ pub fn evaluate_all(runs: &[PathBuf], request: &Request, device: Device) -> Resu
     runs.iter().map(|run| evaluate(run, request, device)).collect()
 }
 
-fn last_stage(folder: &RunFolder) -> Result<String> {
-    let done = ["joint", "tree", "soft", "hard", "em_only", "pixel_hclt"]
-        .into_iter()
-        .find(|s| folder.stage(s).path(MODEL).exists());
-    done.map(str::to_owned)
-        .ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.path("").display()))
+fn last_stage(folder: &RunFolder) -> Result<Stage> {
+    let done = Stage::BY_INTEREST.into_iter().find(|s| folder.stage(s.name()).path(MODEL).exists());
+    done.ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.root().display()))
+}
+
+/// Refuse a stage that is not done, or was made from another configuration or from other stages than the folder holds.
+fn check_current(folder: &RunFolder, config: &Config, stage: Stage) -> Result<()> {
+    require!(
+        stage.has_circuit(),
+        "stage {stage} leaves no circuit\n  circuits come from the stages {}",
+        with_circuits()
+    );
+    let root = folder.root().display();
+    let record = folder.stage(stage.name()).record()?;
+    let record = record.ok_or_else(|| refusal!("{root}: stage {stage} is not done\n  finish it by `lvd run`"))?;
+    let now = stage_fingerprint(config, folder, &folder.manifest()?.data, stage)?;
+    require!(
+        now.is_some_and(|now| now == record.fingerprint),
+        "{root}: stage {stage} was made from another configuration than config.yaml holds now, or from an earlier state of \
+         the stages before it\n  bring it up to date by `lvd run`"
+    );
+    Ok(())
+}
+
+fn with_circuits() -> String {
+    Stage::ALL.iter().filter(|s| s.has_circuit()).map(|s| s.name()).collect::<Vec<_>>().join(", ")
 }
 
 fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {

@@ -1,20 +1,19 @@
 //! What a run's models look like, as pictures in the run folder: samples, every cluster's mean patch, the teacher's
 //! clusters. For people and `report`; no number comes from here.
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use image::{ImageBuffer, ImageFormat, Luma, Rgb};
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::stages::Runner;
+use super::context::Context;
+use super::stage::Stage;
 use super::{models, teaching};
 use crate::data::pictures::Pictures;
 use crate::mixture::Mixture;
 use crate::random::rng;
+use crate::run::results::{ClusterSizes, PICTURES};
 use crate::run::{RunFolder, atomic_write};
 
-/// Folder of the pictures in a run folder.
-pub const FOLDER: &str = "pictures";
 /// Samples drawn, and how many stand in a row.
 const SAMPLES: usize = 32;
 const SAMPLES_A_ROW: i64 = 8;
@@ -25,51 +24,42 @@ const SEEN: usize = 1000;
 const LEAST_PICTURE: i64 = 64;
 const LEAST_PATCH: i64 = 24;
 
-/// Sizes of the clusters of a stage's model, in `pictures/STAGE.json`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Clusters {
-    /// Share of the patches of every cluster, largest first, as in the grid of mean patches.
-    pub shares: Vec<f64>,
-    /// How many pictures they were counted on.
-    pub pictures: usize,
-}
-
 /// Draw the pictures of a stage, if it has any: of the teacher's clusters, and of finished models.
 ///
 /// # Errors
 /// When models or pictures cannot be read, or files not written.
-pub fn draw(runner: &Runner, stage: &str) -> Result<()> {
+pub fn draw(context: &Context, stage: Stage) -> Result<()> {
     let _guard = tch::no_grad_guard();
     match stage {
-        "latents" => draw_teacher(runner),
-        "joint" | "em_only" | "pixel_hclt" => draw_model(runner, stage),
+        Stage::Latents => draw_teacher(context),
+        Stage::Joint | Stage::EmOnly | Stage::PixelHclt => draw_model(context, stage),
         _ => Ok(()),
     }
 }
 
-fn draw_teacher(runner: &Runner) -> Result<()> {
-    let view = &runner.view;
-    let codes = teaching::codes(runner.config, runner.run, runner.data, view)?;
-    let clusters = runner.config.latents.clusters as i64;
-    let means = Means::of(&runner.data.train, runner, &|indices, _| {
+fn draw_teacher(context: &Context) -> Result<()> {
+    let codes = teaching::codes(context)?;
+    let clusters = context.config.latents.clusters as i64;
+    let means = Means::of(&context.data.train, context, &|indices, _| {
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         Ok(codes.index_select(0, &Tensor::from_slice(&rows)).one_hot(clusters).to_kind(Kind::Float))
     })?;
-    means.write(runner.run, "latents")
+    means.write(context.run, Stage::Latents, "The teacher's clusters: its codebook in pixels")
 }
 
-fn draw_model(runner: &Runner, stage: &str) -> Result<()> {
-    let model = models::load(runner.run, runner.config, stage, runner.device)?;
-    let drawn = model.sample(SAMPLES, &mut rng(runner.config.seed, "samples", 0));
+fn draw_model(context: &Context, stage: Stage) -> Result<()> {
+    let model = models::load(context.run, context.config, stage, context.device)?;
+    let drawn = model.sample(SAMPLES, &mut rng(context.config.seed, "samples", 0));
     let samples = model.view.display(&drawn).to_device(Device::Cpu);
-    write_grid(runner.run, &format!("{stage}-samples"), &samples, SAMPLES_A_ROW, LEAST_PICTURE)?;
-    if stage != "joint" {
+    write_grid(context.run, &format!("{stage}-samples"), &samples, SAMPLES_A_ROW, LEAST_PICTURE)?;
+    if stage != Stage::Joint {
         return Ok(());
     }
-    let mut noise = rng(runner.config.seed, "noise of mean patches", 0);
+    let mut noise = rng(context.config.seed, "noise of mean patches", 0);
     let noise = std::cell::RefCell::new(&mut noise);
-    let means = Means::of(&runner.data.valid, runner, &|_, pixels| posterior(&model, pixels, &mut noise.borrow_mut()))?;
-    means.write(runner.run, stage)
+    let means =
+        Means::of(&context.data.valid, context, &|_, pixels| posterior(&model, pixels, &mut noise.borrow_mut()))?;
+    means.write(context.run, stage, "Clusters of the finished model")
 }
 
 fn posterior(model: &Mixture, pixels: &Tensor, noise: &mut rand_chacha::ChaCha8Rng) -> Result<Tensor> {
@@ -87,11 +77,15 @@ struct Means {
 
 impl Means {
     /// Of the first pictures, with the weights `[B, L, K]` that each batch of indices and pixels is given.
-    fn of(pictures: &Pictures, runner: &Runner, weights: &dyn Fn(&[usize], &Tensor) -> Result<Tensor>) -> Result<Self> {
-        let grid = runner.view.grid;
+    fn of(
+        pictures: &Pictures,
+        context: &Context,
+        weights: &dyn Fn(&[usize], &Tensor) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let grid = context.view.grid;
         let (mut sums, mut counts) = (Vec::new(), Vec::new());
         let indices: Vec<usize> = (0..SEEN.min(pictures.len())).collect();
-        for some in indices.chunks(runner.config.compute.micro_batch) {
+        for some in indices.chunks(context.config.compute.micro_batch) {
             let pixels = pictures.batch(some)?;
             let weights = weights(some, &pixels)?.flatten(0, 1).to_kind(Kind::Double); // [B * L, K]
             let patches = grid.cut(&pixels).flatten(0, 1).to_kind(Kind::Double);
@@ -107,12 +101,13 @@ impl Means {
     }
 
     /// Grid and sizes, largest cluster first.
-    fn write(&self, run: &RunFolder, stage: &str) -> Result<()> {
+    fn write(&self, run: &RunFolder, stage: Stage, title: &str) -> Result<()> {
         let (shares, order) = self.shares.sort(0, true);
         let patches = self.patches.index_select(0, &order).round().to_kind(Kind::Uint8);
         write_grid(run, &format!("{stage}-clusters"), &patches, PATCHES_A_ROW, LEAST_PATCH)?;
-        let clusters = Clusters { shares: Vec::try_from(shares)?, pictures: self.pictures };
-        atomic_write(&run.path(FOLDER).join(format!("{stage}.json")), serde_json::to_vec(&clusters)?)
+        let title = title.to_owned();
+        let clusters = ClusterSizes { title, shares: Vec::try_from(shares)?, pictures: self.pictures };
+        atomic_write(&run.path(PICTURES).join(format!("{stage}.json")), serde_json::to_vec(&clusters)?)
     }
 }
 
@@ -138,7 +133,7 @@ fn write_grid(run: &RunFolder, name: &str, pictures: &Tensor, a_row: i64, least:
         let image = ImageBuffer::<Rgb<u8>, _>::from_raw(width as u32, height as u32, bytes).context(fits)?;
         image.write_to(&mut png, ImageFormat::Png)?;
     }
-    std::fs::create_dir_all(run.path(FOLDER))
-        .with_context(|| format!("{}: cannot be made", run.path(FOLDER).display()))?;
-    atomic_write(&run.path(FOLDER).join(format!("{name}.png")), png.into_inner())
+    std::fs::create_dir_all(run.path(PICTURES))
+        .with_context(|| format!("{}: cannot be made", run.path(PICTURES).display()))?;
+    atomic_write(&run.path(PICTURES).join(format!("{name}.png")), png.into_inner())
 }

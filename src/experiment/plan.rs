@@ -1,14 +1,16 @@
 //! `lvd plan`: what an experiment would do, before it does it. Writes nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use tch::Device;
 
 use super::config::Config;
+use super::context::stage_fingerprint;
 use super::models;
 use super::rate::{Rate, duration};
-use super::stages::{Runner, before, stage_fingerprint};
+use super::stage::Stage;
 use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::growing::config::GrowingConfig;
@@ -52,14 +54,15 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
         format!("run folder {}", run_dir.display()),
         String::new(),
     ];
+    let hashes = data.hashes();
     let rate = Rate::measure(&config.patch, &view, device)?;
-    for stage in Runner::wanted(config) {
-        let state = if done(config, data, run_dir, stage)? { "done, reused" } else { "to do" };
-        let after = before(config, stage).map_or(String::new(), |b| format!("; after {b}"));
+    for stage in Stage::wanted(config) {
+        let state = if done(config, &hashes, run_dir, stage)? { "done, reused" } else { "to do" };
+        let after = stage.before(config).map_or(String::new(), |b| format!("; after {b}"));
         let time = seconds(config, stage, &view, data.train.len(), &rate)
             .map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
         let size = size(config, stage, &view)?;
-        lines.push(format!("{stage:<11} {state:<13}{} {size}{time}{after}", work(config, stage)));
+        lines.push(format!("{:<11} {state:<13}{} {size}{time}{after}", stage.name(), work(config, stage)));
     }
     let (patches, pairs, name) = (1.0 / rate.statistics, 1.0 / rate.likelihood, device_name(device));
     lines.push(format!(
@@ -69,23 +72,18 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
     Ok(lines.join("\n"))
 }
 
-fn done(config: &Config, data: &DataSet, run_dir: &Path, stage: &str) -> Result<bool> {
-    match RunFolder::read(run_dir) {
-        Ok(run) => run.stage(stage).is_done(&stage_fingerprint(config, data, stage)?),
-        Err(_) => Ok(false),
-    }
+/// Whether `lvd run` would reuse a stage; a stage after one that is to do is not known to be.
+fn done(config: &Config, data: &BTreeMap<String, String>, run_dir: &Path, stage: Stage) -> Result<bool> {
+    let Ok(run) = RunFolder::read(run_dir) else { return Ok(false) };
+    let before = stage.before(config).map_or(Ok(true), |before| done(config, data, run_dir, before))?;
+    let mark = stage_fingerprint(config, &run, data, stage)?;
+    Ok(before && mark.map_or(Ok(false), |mark| run.stage(stage.name()).is_done(&mark))?)
 }
 
-fn work(config: &Config, stage: &str) -> String {
-    let epochs = |em: &EmConfig| format!("{} epochs of EM, {} pictures a step;", em.epochs, em.batch);
-    match stage {
-        "hard" => epochs(&config.distill.hard),
-        "soft" => epochs(&config.distill.soft),
-        "tree" => epochs(&config.distill.tree.em),
-        "growing" => config.distill.growing.as_ref().map_or(String::new(), |g| rounds(g, config.latents.clusters)),
-        "joint" => epochs(&config.distill.joint),
-        "em_only" => config.baselines.em_only.as_ref().map_or(String::new(), epochs),
-        "pixel_hclt" => config.baselines.pixel_hclt.as_ref().map_or(String::new(), |p| epochs(&p.em)),
+fn work(config: &Config, stage: Stage) -> String {
+    match (&config.distill.growing, stage.em(config)) {
+        (_, Some(em)) => format!("{} epochs of EM, {} pictures a step;", em.epochs, em.batch),
+        (Some(growing), None) if stage == Stage::Growing => rounds(growing, config.latents.clusters),
         _ => String::new(),
     }
 }
@@ -105,22 +103,13 @@ fn rounds(growing: &GrowingConfig, clusters: usize) -> String {
     format!("{} {of}, {} epochs of EM a round, {} {unit} a step;", sizes.join(" -> "), em.epochs, em.batch)
 }
 
-/// Clusters of the model that a stage makes.
-fn clusters(config: &Config, stage: &str) -> usize {
-    match (&config.distill.growing, stage) {
-        (_, "pixel_hclt") => 1,
-        (Some(growing), "growing" | "tree" | "joint" | "em_only") => growing.final_clusters(),
-        _ => config.latents.clusters,
-    }
-}
-
 /// Parameters and memory of a stage's circuit.
-fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
-    if matches!(stage, "teacher" | "latents") {
+fn size(config: &Config, stage: Stage, view: &View) -> Result<String> {
+    if !stage.has_circuit() {
         return Ok(String::new());
     }
-    let mut patch = models::patch_config(config, stage, view.shape())?;
-    let (clusters, view) = (clusters(config, stage), models::stage_view(config, stage, view.shape())?);
+    let mut patch = stage.patch_config(config, view.shape())?;
+    let (clusters, view) = (stage.clusters(config), models::stage_view(config, stage, view.shape())?);
     let heads = match (&config.distill.growing, &mut patch.family) {
         (Some(GrowingConfig::Paper(paper)), FamilyConfig::Hclt(hclt)) if clusters == paper.final_clusters => {
             hclt.states = paper.states(hclt.states, config.latents.clusters).pop().unwrap_or(hclt.states);
@@ -128,27 +117,26 @@ fn size(config: &Config, stage: &str, view: &View) -> Result<String> {
         }
         _ => 1,
     };
-    let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), models::micro_batch(config, stage));
-    let has_tree = matches!(stage, "tree" | "joint" | "em_only");
-    let tree = if has_tree { tree_numbers(config, &view, clusters) } else { clusters - 1 };
+    let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), stage.micro_batch(config));
+    let tree = if stage.has_tree() { tree_numbers(config, &view, clusters) } else { clusters - 1 };
     // Tables, statistics and decayed statistics, four bytes each.
     let bytes = memory + 12.0 * (patches + tree) as f64;
     Ok(format!("{} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
 }
 
 /// Seconds of a stage's EM on patches; none for stages that are something else.
-fn seconds(config: &Config, stage: &str, view: &View, pictures: usize, rate: &Rate) -> Option<f64> {
-    let (patches, all, d) = (pictures * view.patches(), clusters(config, stage), &config.distill);
+fn seconds(config: &Config, stage: Stage, view: &View, pictures: usize, rate: &Rate) -> Option<f64> {
+    let (patches, all, d) = (pictures * view.patches(), stage.clusters(config), &config.distill);
     let steps = |em: &EmConfig, all: usize| if em.batch == 0 { 1 } else { all.div_ceil(em.batch) };
     let mixture = |em: &EmConfig, k: usize| rate.seconds(em.epochs, patches, k, steps(em, pictures), k);
     match stage {
-        "hard" => Some(rate.seconds(d.hard.epochs, patches, 0, steps(&d.hard, pictures), all)),
-        "soft" => Some(mixture(&d.soft, all)),
-        "growing" => Some(growing_seconds(config, patches, pictures, rate)),
+        Stage::Hard => Some(rate.seconds(d.hard.epochs, patches, 0, steps(&d.hard, pictures), all)),
+        Stage::Soft => Some(mixture(&d.soft, all)),
+        Stage::Growing => Some(growing_seconds(config, patches, pictures, rate)),
         // The patch circuits do not move.
-        "tree" => Some(rate.seconds(d.tree.em.epochs, patches, all, 0, 0)),
-        "joint" => Some(mixture(&d.joint, all)),
-        "em_only" => config.baselines.em_only.as_ref().map(|em| mixture(em, all)),
+        Stage::Tree => Some(rate.seconds(d.tree.em.epochs, patches, all, 0, 0)),
+        Stage::Joint => Some(mixture(&d.joint, all)),
+        Stage::EmOnly => config.baselines.em_only.as_ref().map(|em| mixture(em, all)),
         _ => None,
     }
 }

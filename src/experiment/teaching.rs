@@ -4,25 +4,23 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use super::config::Config;
+use super::context::Context;
 use super::features::{BATCH, Features};
 use super::protocol::Protocol;
-use super::rows::{self, Row};
-use super::stages::Runner;
-use crate::data::pictures::PictureShape;
-use crate::data::view::View;
+use super::stage::Stage;
 use crate::data::{DataSet, Split};
-use crate::evaluate::{Score, bits_per_dimension};
-use crate::latents::{Assignments, FeatureChunks};
+use crate::evaluate::bits_per_dimension;
+use crate::latents::Assignments;
 use crate::refusal::Interrupted;
 use crate::require;
 use crate::run::metrics::Metrics;
 use crate::run::stage::StageFolder;
-use crate::run::{RunFolder, atomic_write, checkpoint, interrupt, progress};
+use crate::run::{atomic_write, checkpoint, interrupt, progress};
 use crate::teacher::torchscript::export::export;
 use crate::teacher::training::{Ending, Progress, Trainer};
 use crate::teacher::{PixelTeacher, Teacher, TeacherConfig, TorchScript, VqVae, VqVaeConfig};
@@ -40,28 +38,23 @@ const RECORD: &str = "record";
 ///
 /// # Errors
 /// [`Interrupted`] when the user stops it, with everything saved; whatever stops the training.
-pub fn train(
-    config: &Config,
-    data: &DataSet,
-    device: Device,
-    stage: &StageFolder,
-    metrics: &mut Metrics,
-) -> Result<Value> {
+pub fn train(context: &Context, folder: &StageFolder, metrics: &mut Metrics) -> Result<Value> {
+    let Context { config, data, device, .. } = *context;
     match &config.teacher {
-        TeacherConfig::VqVae(vqvae) => train_vqvae(vqvae, config.seed, data, device, stage, metrics),
+        TeacherConfig::VqVae(vqvae) => train_vqvae(vqvae, config.seed, data, device, folder, metrics),
         TeacherConfig::Pixel(pixel) => {
             let teacher = PixelTeacher::fit(pixel, &data.train, config.seed, device)?;
-            checkpoint::save(&stage.path(TEACHER), &teacher.to_tensors(), &BTreeMap::new())?;
+            checkpoint::save(&folder.path(TEACHER), &teacher.to_tensors(), &BTreeMap::new())?;
             let teacher = PixelTeacher::from_tensors(pixel, data.train.shape(), teacher.to_tensors(), Device::Cpu)?;
-            export(&teacher, data.train.shape(), &stage.path(EXPORTED))?;
-            Ok(json!({"teacher": teacher.name()}))
+            export(&teacher, data.train.shape(), &folder.path(EXPORTED))?;
+            Ok(json!({"kind": teacher.name()}))
         }
         TeacherConfig::TorchScript(torchscript) => {
             let teacher = TorchScript::open(torchscript, data.train.shape(), device)?;
             require_clusters(&teacher, config.latents.clusters)?;
             let record = json!({"sha256": torchscript.sha256, "contract": teacher.contract()});
-            atomic_write(&stage.path(CONTRACT), serde_json::to_vec_pretty(&record)?)?;
-            Ok(json!({"teacher": teacher.name(), "features": teacher.width()}))
+            atomic_write(&folder.path(CONTRACT), serde_json::to_vec_pretty(&record)?)?;
+            Ok(json!({"kind": teacher.name(), "features": teacher.width()}))
         }
     }
 }
@@ -103,7 +96,7 @@ fn train_vqvae(
         trainer.restore(saved.tensors.into_iter().collect(), &record)?;
     }
     let shape = data.train.shape();
-    let bar = progress::bar("teacher", trainer.steps());
+    let bar = progress::bar(Stage::Teacher.name(), trainer.steps());
     let mut observe = |trainer: &Trainer, step: &Progress| {
         bar.set_position(step.step);
         if let Some(report) = &step.epoch_end {
@@ -113,7 +106,7 @@ fn train_vqvae(
             values["valid_bpd"] = json!(bits_per_dimension(nats, dimensions));
             bar.set_message(format!("valid {:.4} bpd", bits_per_dimension(nats, dimensions)));
             tracing::info!("teacher: epoch {} of {}: {values}", step.epoch, config.epochs);
-            metrics.write("teacher", step.epoch as u64, &values)?;
+            metrics.write(Stage::Teacher.name(), step.epoch as u64, &values)?;
             save_partial(trainer, stage)?;
         }
         if interrupt::requested() {
@@ -130,7 +123,7 @@ fn train_vqvae(
     checkpoint::save(&stage.path(TEACHER), &tensors, &BTreeMap::new())?;
     let teacher = VqVae::from_tensors(config, shape, tensors, Device::Cpu)?;
     export(&teacher, shape, &stage.path(EXPORTED))?;
-    Ok(json!({"teacher": "vqvae", "steps": trainer.steps()}))
+    Ok(json!({"kind": "vqvae", "steps": trainer.steps()}))
 }
 
 fn save_partial(trainer: &Trainer, stage: &StageFolder) -> Result<()> {
@@ -142,8 +135,10 @@ fn save_partial(trainer: &Trainer, stage: &StageFolder) -> Result<()> {
 ///
 /// # Errors
 /// When its file cannot be read or does not fit.
-pub fn load(config: &Config, run: &RunFolder, shape: PictureShape, device: Device) -> Result<Box<dyn Teacher>> {
-    let path = run.stage("teacher").path(TEACHER);
+pub fn load(context: &Context) -> Result<Box<dyn Teacher>> {
+    let Context { config, device, .. } = *context;
+    let shape = context.data.train.shape();
+    let path = context.folder(Stage::Teacher).path(TEACHER);
     let saved = || Ok::<_, anyhow::Error>(checkpoint::load(&path, device)?.tensors.into_iter().collect());
     let teacher: Result<Box<dyn Teacher>> = match &config.teacher {
         TeacherConfig::VqVae(vqvae) => VqVae::from_tensors(vqvae, shape, saved()?, device).map(|t| Box::new(t) as _),
@@ -161,20 +156,18 @@ pub fn load(config: &Config, run: &RunFolder, shape: PictureShape, device: Devic
 ///
 /// # Errors
 /// When the teacher refuses pictures or the file cannot be written.
-pub fn write_features(runner: &Runner, split: Split, path: &Path) -> Result<Vec<usize>> {
-    let pictures = runner.data.part(split);
-    let teacher = load(runner.config, runner.run, pictures.shape(), runner.device)?;
-    Features::new(&*teacher, pictures, &runner.view, runner.device).write(path)
+pub fn write_features(context: &Context, split: Split, path: &Path) -> Result<Vec<usize>> {
+    let teacher = load(context)?;
+    Features::new(&*teacher, context.data.part(split), &context.view, context.device).write(path)
 }
 
 /// Stage `latents`: k-means on the teacher's features, or the codes of a teacher of codes as they are.
 ///
 /// # Errors
 /// Refusals of k-means (too few patches, constant or non-finite features); faults of data and disk.
-pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, stage: &StageFolder) -> Result<Value> {
-    let shape = data.train.shape();
-    let view = super::models::view(config, shape)?;
-    let teacher = load(config, run, shape, device)?;
+pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
+    let Context { config, data, device, view, .. } = *context;
+    let teacher = load(context)?;
     let cache = caches(&config.teacher).then(|| stage.path(CACHE));
     let features = Features::new(&*teacher, &data.train, &view, device).cached(cache.clone());
     let (assignments, inertia) = if teacher.code_count().is_some() {
@@ -198,23 +191,6 @@ pub fn assign(config: &Config, run: &RunFolder, data: &DataSet, device: Device, 
     }))
 }
 
-/// Look at the teacher's features of the training patches that the circuit sees.
-///
-/// # Errors
-/// When the teacher cannot be read; errors of whoever looks.
-pub fn with_features<T>(
-    config: &Config,
-    run: &RunFolder,
-    data: &DataSet,
-    device: Device,
-    look: impl FnOnce(&dyn FeatureChunks) -> Result<T>,
-) -> Result<T> {
-    let shape = data.train.shape();
-    let view = super::models::view(config, shape)?;
-    let teacher = load(config, run, shape, device)?;
-    look(&Features::new(&*teacher, &data.train, &view, device))
-}
-
 /// Whether features are kept between the passes of k-means.
 fn caches(teacher: &TeacherConfig) -> bool {
     matches!(teacher, TeacherConfig::TorchScript(config) if config.cache)
@@ -224,49 +200,44 @@ fn caches(teacher: &TeacherConfig) -> bool {
 ///
 /// # Errors
 /// When the file of stage `latents` cannot be read or does not fit the data.
-pub fn codes(config: &Config, run: &RunFolder, data: &DataSet, view: &View) -> Result<Tensor> {
-    let mut saved = checkpoint::load(&run.stage("latents").path(ASSIGNMENTS), Device::Cpu)?;
-    let tensor = saved.take("assignments", &[data.train.len() as i64, view.patches() as i64])?;
-    Ok(Assignments::from_tensor(&tensor, config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
+pub fn codes(context: &Context) -> Result<Tensor> {
+    let mut saved = checkpoint::load(&context.folder(Stage::Latents).path(ASSIGNMENTS), Device::Cpu)?;
+    let tensor = saved.take("assignments", &[context.data.train.len() as i64, context.view.patches() as i64])?;
+    Ok(Assignments::from_tensor(&tensor, context.config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
 }
 
-/// The teacher's own bound on the test pictures; none for teachers without one, nor under a protocol that counts other
-/// numbers than the stored ones.
+/// The teacher's own code lengths of the test pictures; none for teachers without a bound, nor under a protocol that
+/// counts other numbers than the stored ones.
 ///
 /// # Errors
 /// When the teacher or pictures cannot be read.
-pub fn bound_row(runner: &Runner) -> Result<Option<Row>> {
-    let test = &runner.data.test;
-    let shape = test.shape();
-    if runner.config.protocol != Protocol::Lossless {
+pub fn bound(context: &Context) -> Result<Option<Bound>> {
+    let test = &context.data.test;
+    if context.config.protocol != Protocol::Lossless {
         tracing::info!("teacher: its bound is of whole pictures as they are stored, protocol lossless: left out");
         return Ok(None);
     }
-    let teacher = load(runner.config, runner.run, shape, runner.device)?;
-    let (mut total, mut codes, mut decoder) = (Vec::new(), 0.0, 0.0);
+    let teacher = load(context)?;
+    let mut all = Bound::default();
     for start in (0..test.len()).step_by(BATCH) {
         let indices: Vec<usize> = (start..(start + BATCH).min(test.len())).collect();
         let _guard = tch::no_grad_guard();
-        let Some(bound) = teacher.bound(&test.batch(&indices)?.to_device(runner.device))? else { return Ok(None) };
-        total.extend(Vec::<f64>::try_from(bound.total())?);
-        codes += bound.codes.sum(tch::Kind::Double).double_value(&[]);
-        decoder += bound.decoder.sum(tch::Kind::Double).double_value(&[]);
+        let Some(bound) = teacher.bound(&test.batch(&indices)?.to_device(context.device))? else { return Ok(None) };
+        all.total.extend(Vec::<f64>::try_from(bound.total())?);
+        all.codes += bound.codes.sum(tch::Kind::Double).double_value(&[]);
+        all.decoder += bound.decoder.sum(tch::Kind::Double).double_value(&[]);
+        interrupt::check()?;
     }
-    let dimensions = shape.height * shape.width * shape.channels;
-    let per_dimension = |nats: f64| bits_per_dimension(nats / test.len() as f64, dimensions);
-    let (label, reading) = match &runner.config.teacher {
-        TeacherConfig::TorchScript(_) => ("teacher's own log_likelihood", "own"),
-        _ => (rows::label("teacher"), "bound"),
-    };
-    Ok(Some(Row {
-        stage: "teacher".to_owned(),
-        label: label.to_owned(),
-        protocol: runner.config.protocol.name().to_owned(),
-        reading: reading.to_owned(),
-        score: Score::of(&total, dimensions),
-        latent_bpd: per_dimension(codes),
-        conditional_bpd: per_dimension(decoder),
-        parameters: None,
-        seconds: rows::seconds(runner, "teacher")?,
-    }))
+    Ok(Some(all))
+}
+
+/// A teacher's own code lengths of some pictures, in nats.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// By picture.
+    pub total: Vec<f64>,
+    /// Of all codes together.
+    pub codes: f64,
+    /// Of all pictures given their codes.
+    pub decoder: f64,
 }

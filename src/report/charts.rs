@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use super::summary::Point;
-use crate::experiment::rows::Row;
+use crate::run::results::Row;
 
 const BLUE: RGBColor = RGBColor(46, 119, 187);
 const ORANGE: RGBColor = RGBColor(217, 119, 6);
@@ -85,7 +85,7 @@ pub fn decomposition(rows: &[Row]) -> Result<String> {
             let bar = |from: f64, to: f64, colour: RGBColor| {
                 Rectangle::new([(from, top - 0.85), (to, top - 0.15)], colour.mix(0.8).filled())
             };
-            let total = row.score.bits_per_dimension;
+            let total = row.bits_per_dimension;
             let tick = PathElement::new([(total, top - 0.95), (total, top - 0.05)], GREY.stroke_width(3));
             chart.draw_series([bar(0.0, prior, ORANGE), bar(prior, sum, BLUE)]).map_err(drawing)?;
             chart.draw_series([tick]).map_err(drawing)?;

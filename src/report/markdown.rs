@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::summary::Summary;
-use crate::experiment::rows::Row;
+use crate::run::results::Row;
 
 /// The cells of a row: model, reading, bpd, standard error, prior, residual, refund, parameters, seconds.
 #[must_use]
@@ -12,8 +12,8 @@ pub fn cells(row: &Row) -> [String; 9] {
     [
         row.label.clone(),
         row.reading.clone(),
-        four(row.score.bits_per_dimension),
-        four(row.score.standard_error),
+        four(row.bits_per_dimension),
+        four(row.standard_error),
         four(row.latent_bpd),
         four(row.conditional_bpd),
         four(row.refund_bpd()),
@@ -57,7 +57,7 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
         "\nTest split, bits per dimension; bpd = prior + residual - refund; ± is one standard error over pictures."
     );
     for run in runs {
-        let (n, kind) = (run.rows.first().map_or(0, |row| row.score.num_images), run.kind());
+        let (n, kind) = (run.rows.first().map_or(0, |row| row.num_images), run.kind());
         let _ =
             writeln!(text, "\n- {}: {n} pictures, {kind}, seed {}, {}", run.name, run.manifest.seed, computed_by(run));
         if let Some((below, _)) = run.below_teacher() {

@@ -66,7 +66,7 @@ fn section(run: &Summary) -> Result<Markup> {
     let bars = charts::decomposition(&run.rows)?;
     let curves = run.curves().into_iter().filter(|(_, points)| points.len() > 1);
     let curves = curves.map(|(stage, points)| Ok((stage, charts::curve(&points)?))).collect::<Result<Vec<_>>>()?;
-    let images = run.rows.first().map_or(0, |row| row.score.num_images);
+    let images = run.rows.first().map_or(0, |row| row.num_images);
     Ok(html! {
         section {
             h2 { (run.name) }
@@ -95,12 +95,12 @@ fn section(run: &Summary) -> Result<Markup> {
 
 /// The table of stages.
 fn stages(run: &Summary) -> Markup {
-    let best = run.rows.iter().map(|row| row.score.bits_per_dimension).fold(f64::INFINITY, f64::min);
+    let best = run.rows.iter().map(|row| row.bits_per_dimension).fold(f64::INFINITY, f64::min);
     html! {
         div.wide { table {
             thead { tr { @for head in HEADS { th scope="col" { (head) } } } }
             tbody { @for row in &run.rows {
-                tr.best[row.score.bits_per_dimension <= best] {
+                tr.best[row.bits_per_dimension <= best] {
                     @let cells = cells(row);
                     th scope="row" { (cells[0]) }
                     @for cell in &cells[1..] { td { (cell) } }
@@ -140,12 +140,8 @@ fn number(value: Option<&serde_json::Value>) -> String {
 fn clusters(run: &Summary) -> Result<Markup> {
     let mut parts = Vec::new();
     for StageClusters { stage, sizes } in &run.clusters {
-        let title = match stage.as_str() {
-            "latents" => "The teacher's clusters: its codebook in pixels",
-            _ => "Clusters of the finished model",
-        };
         parts.push(html! {
-            h3 { (title) }
+            h3 { (sizes.title) }
             p { (sizes.shares.len()) " clusters, largest first: shares and mean patches, weighted by posteriors, of "
                 (sizes.pictures) " pictures." }
             figure { (PreEscaped(charts::shares(&sizes.shares)?)) }

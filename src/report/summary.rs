@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::experiment::pictures::{Clusters, FOLDER};
-use crate::experiment::rows::{RESULTS, Row};
 use crate::refusal;
 use crate::run::metrics::Line;
+use crate::run::results::{self, ClusterSizes, PICTURES, Role, Row};
 use crate::run::{Manifest, RunFolder};
 
 /// One run.
@@ -36,7 +35,7 @@ pub struct StageClusters {
     /// The stage.
     pub stage: String,
     /// The sizes.
-    pub sizes: Clusters,
+    pub sizes: ClusterSizes,
 }
 
 /// A picture of a run.
@@ -54,19 +53,9 @@ impl Summary {
     /// A refusal where it is none, or was not evaluated, or a file of it is broken.
     pub fn read(folder: &Path) -> Result<Self> {
         let run = RunFolder::read(folder)?;
-        let results = run.path(RESULTS);
-        if !results.is_file() {
-            return Err(refusal!(
-                "{}: no {RESULTS}: the run was not evaluated\n  finish it by `lvd run`",
-                folder.display()
-            ));
-        }
-        let text = std::fs::read(&results).with_context(|| format!("{}: cannot be read", results.display()))?;
-        let rows: Vec<Row> = serde_json::from_slice(&text).map_err(|error| {
-            refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", results.display())
-        })?;
+        let rows = results::read(folder)?;
         let config: Value = run.config()?;
-        let (pictures, clusters) = pictures(&run.path(FOLDER))?;
+        let (pictures, clusters) = pictures(&run.path(PICTURES))?;
         Ok(Self {
             folder: folder.to_owned(),
             name: config["name"].as_str().unwrap_or("without a name").to_owned(),
@@ -121,9 +110,9 @@ impl Summary {
     /// How far the last model of distillation is below its teacher's own bound, in bits per dimension; none without bound.
     #[must_use]
     pub fn below_teacher(&self) -> Option<(f64, &Row)> {
-        let teacher = self.rows.iter().find(|row| row.stage == "teacher")?;
-        let student = self.rows.iter().rfind(|row| row.stage == "joint")?;
-        Some((teacher.score.bits_per_dimension - student.score.bits_per_dimension, student))
+        let teacher = self.rows.iter().find(|row| row.role == Role::Teacher)?;
+        let student = self.rows.iter().rfind(|row| row.role == Role::Student)?;
+        Some((teacher.bits_per_dimension - student.bits_per_dimension, student))
     }
 }
 

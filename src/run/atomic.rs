@@ -40,6 +40,12 @@ fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     Ok(())
 }
 
+/// Whether a file's name is one that a killed [`atomically`] may leave behind.
+#[must_use]
+pub fn is_temporary(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tmp")
+}
+
 /// SHA-256 of a file's bytes, in hexadecimal.
 ///
 /// # Errors

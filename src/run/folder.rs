@@ -1,5 +1,7 @@
-//! A run folder: made, opened again, and refused when it belongs to another configuration.
+//! A run folder: made, opened again, taken on by a changed configuration.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::atomic::atomic_write;
+use super::atomic::{atomic_write, is_temporary};
 use super::manifest::{Manifest, timestamp};
 use super::metrics::Metrics;
 use super::stage::StageFolder;
@@ -18,6 +20,7 @@ use crate::{refusal, require};
 const CONFIG: &str = "config.yaml";
 const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
+const LOG: &str = "log.txt";
 
 /// A run folder. While one that was opened for writing lives, no other process can open it for writing.
 #[derive(Debug)]
@@ -27,27 +30,22 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Make the folder, or open one of the same configuration. Keys in `irrelevant` (paths such as `device`, with all
-    /// below them) may differ; `config.yaml` then keeps the first values.
+    /// Make the folder, or open that of a run.
     ///
     /// # Errors
-    /// A refusal that lists the differing keys; a refusal when another process runs in the folder; faults of the disk.
-    pub fn open(root: &Path, config: &impl Serialize, irrelevant: &[&str]) -> Result<Self> {
-        let context = || format!("run folder {}", root.display());
-        fs::create_dir_all(root).with_context(context)?;
+    /// A refusal when the folder holds something else or another process runs in it; faults of the disk.
+    pub fn open(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("run folder {}", root.display()))?;
         let lock = lock(root)?;
         let folder = Self { root: root.to_owned(), _lock: Some(lock) };
-        let config = serde_json::to_value(config).with_context(context)?;
-        if folder.path(CONFIG).exists() {
-            folder.compare(&folder.config()?, &config, irrelevant)?;
-        } else {
-            let others = fs::read_dir(root)?.filter_map(Result::ok).any(|entry| entry.file_name() != LOCK);
+        if !folder.path(CONFIG).exists() {
+            let ours = |name: &OsStr| [LOCK, LOG].iter().any(|own| name == *own) || is_temporary(Path::new(name));
+            let others = fs::read_dir(root)?.filter_map(Result::ok).any(|entry| !ours(&entry.file_name()));
             require!(
                 !others,
                 "{}: is not empty and holds no {CONFIG}\n  give an empty or new folder by --run-dir",
                 root.display()
             );
-            atomic_write(&folder.path(CONFIG), serde_yaml::to_string(&config)?)?;
         }
         Ok(folder)
     }
@@ -67,20 +65,10 @@ impl RunFolder {
         Ok(Self { root: root.to_owned(), _lock: None })
     }
 
-    fn compare(&self, old: &Value, new: &Value, irrelevant: &[&str]) -> Result<()> {
-        let mut differing = Vec::new();
-        differences("", Some(old), Some(new), &mut differing);
-        let ignored =
-            |key: &str| irrelevant.iter().any(|prefix| key == *prefix || key.starts_with(&format!("{prefix}.")));
-        let lines: Vec<_> = differing.iter().filter(|(key, _)| !ignored(key)).map(|(_, line)| line.as_str()).collect();
-        let (root, count) = (self.root.display(), lines.len());
-        let keys = if count == 1 { "1 key differs" } else { &format!("{count} keys differ") };
-        require!(
-            lines.is_empty(),
-            "{root}: holds a run of another configuration; {keys} (there -> now):{}\n  name another folder by --run-dir, or go back to the values there",
-            lines.concat()
-        );
-        Ok(())
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where the folder keeps the file `name`.
@@ -127,7 +115,7 @@ impl RunFolder {
     /// # Errors
     /// When the file cannot be written.
     pub fn start_log(&self) -> Result<()> {
-        log::attach(&self.path("log.txt"))
+        log::attach(&self.path(LOG))
     }
 
     /// The manifest.
@@ -140,14 +128,27 @@ impl RunFolder {
         serde_json::from_slice(&text).map_err(|error| refusal!("{}: no manifest: {error}", path.display()))
     }
 
-    /// Note that the run starts, or goes on, with what `now` says. The first start's time is kept.
+    /// Note that the run starts, or goes on, with this configuration and what `now` says. Keys that differ from those there
+    /// are logged; stages know by their fingerprints what they concern. The first start's time is kept. `sources` names the
+    /// keys (with all below them) that say where the files behind a kind of hashes in the manifest, `data` or `weights`, come
+    /// from.
     ///
     /// # Errors
-    /// A refusal when data or weights are not those the run began with.
-    pub fn begin(&self, mut now: Manifest) -> Result<()> {
+    /// A refusal when data or weights are not those the run began with, though the keys that name them are; faults of the
+    /// disk.
+    pub fn begin(&self, config: &impl Serialize, mut now: Manifest, sources: &[(&str, &[&str])]) -> Result<()> {
+        let config = serde_json::to_value(config)?;
+        if !self.path(CONFIG).exists() {
+            self.write_config(&config)?;
+        }
+        let changes = changes(&self.config()?, &config);
         if self.path(MANIFEST).exists() {
             let old = self.manifest()?;
-            let changed = old.contradictions(&now);
+            let moved = |kind: &str| {
+                let keys = sources.iter().filter(|(k, _)| *k == kind).flat_map(|(_, keys)| *keys);
+                keys.into_iter().any(|key| changes.iter().any(|change| change.is_below(key)))
+            };
+            let changed: Vec<String> = old.contradictions(&now, &|kind| !moved(kind));
             let (root, lines) = (self.root.display(), changed.join("\n  "));
             require!(
                 changed.is_empty(),
@@ -159,7 +160,19 @@ impl RunFolder {
             now.started = old.started;
             now.weights = old.weights.into_iter().chain(now.weights).collect();
         }
-        self.write_manifest(&now)
+        self.write_manifest(&now)?;
+        for change in &changes {
+            tracing::info!("{CONFIG}: {change}");
+        }
+        if !changes.is_empty() {
+            tracing::info!("{} changed: the stages that this concerns are done again", keys(changes.len()));
+            self.write_config(&config)?;
+        }
+        Ok(())
+    }
+
+    fn write_config(&self, config: &Value) -> Result<()> {
+        atomic_write(&self.path(CONFIG), serde_yaml::to_string(config)?)
     }
 
     /// Note that the last stage is finished.
@@ -196,8 +209,40 @@ fn lock(root: &Path) -> Result<File> {
     }
 }
 
-/// Every leaf where two configurations differ: its path, and a line that shows both values.
-fn differences(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<(String, String)>) {
+/// A leaf where two configurations differ.
+#[derive(Debug)]
+struct Change {
+    key: String,
+    old: Option<Value>,
+    new: Option<Value>,
+}
+
+impl Change {
+    /// Whether it is of this key or one below it.
+    fn is_below(&self, key: &str) -> bool {
+        self.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: &Option<Value>| value.as_ref().map_or("(absent)".to_owned(), Value::to_string);
+        write!(f, "{}: {} -> {}", self.key, show(&self.old), show(&self.new))
+    }
+}
+
+fn keys(count: usize) -> String {
+    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
+}
+
+fn changes(old: &Value, new: &Value) -> Vec<Change> {
+    let mut found = Vec::new();
+    differences("", Some(old), Some(new), &mut found);
+    found
+}
+
+/// Every leaf below `path` where two configurations differ.
+fn differences(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Change>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match (old, new) {
         (Some(Value::Object(before)), Some(Value::Object(after))) => {
@@ -207,9 +252,6 @@ fn differences(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut
             }
         }
         _ if old == new => {}
-        _ => {
-            let show = |value: Option<&Value>| value.map_or("(absent)".to_owned(), Value::to_string);
-            found.push((path.to_owned(), format!("\n  {path}: {} -> {}", show(old), show(new))));
-        }
+        _ => found.push(Change { key: path.to_owned(), old: old.cloned(), new: new.cloned() }),
     }
 }

@@ -59,10 +59,11 @@ impl Manifest {
         }
     }
 
-    /// The recorded hashes that `now` contradicts: one line each, `data.test: old -> new`.
-    pub(super) fn contradictions(&self, now: &Self) -> Vec<String> {
+    /// The recorded hashes of the kinds to be `looked_at` (`data`, `weights`) that `now` contradicts: one line each,
+    /// `data.test: old -> new`.
+    pub(super) fn contradictions(&self, now: &Self, looked_at: &dyn Fn(&str) -> bool) -> Vec<String> {
         let pairs = [("data", &self.data, &now.data), ("weights", &self.weights, &now.weights)];
-        let differences = pairs.iter().flat_map(|(kind, old, new)| {
+        let differences = pairs.iter().filter(|(kind, ..)| looked_at(kind)).flat_map(|(kind, old, new)| {
             let both = old.iter().filter_map(|(name, hash)| Some((name, hash, new.get(name)?)));
             both.filter(|(_, old, new)| old != new)
                 .map(move |(name, old, new)| format!("{kind}.{name}: {old} -> {new}"))
@@ -89,9 +90,9 @@ mod tests {
         let mut new = old.clone();
         old.data = BTreeMap::from([("test".into(), "aa".into()), ("train".into(), "bb".into())]);
         new.data = BTreeMap::from([("test".into(), "aa".into()), ("valid".into(), "dd".into())]);
-        assert!(old.contradictions(&new).is_empty());
+        assert!(old.contradictions(&new, &|_| true).is_empty());
         new.data.insert("train".into(), "cc".into());
-        assert_eq!(old.contradictions(&new), ["data.train: bb -> cc"]);
+        assert_eq!(old.contradictions(&new, &|_| true), ["data.train: bb -> cc"]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn error(folder: &Path, arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn a_run_evaluates_itself_is_reused_and_refuses_another_configuration() {
+fn a_run_evaluates_itself_and_is_reused() {
     let folder = tiny();
     let output = lvd(folder.path(), &["run", "tiny.yaml"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -72,8 +72,6 @@ fn a_run_evaluates_itself_is_reused_and_refuses_another_configuration() {
     assert!(text(&again.stderr).contains("joint: done before, reused"));
     assert_eq!(rows(&table), rows(&text(&again.stdout)));
 
-    let message = error(folder.path(), &["run", "tiny.yaml", "--set", "latents.clusters=4"], 2);
-    assert!(message.contains("1 key differs (there -> now):\n  latents.clusters: 3 -> 4"), "{message}");
     eval_agrees(folder.path());
 }
 

@@ -1,1 +1,168 @@
 //! What is redone when the configuration or a file changes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{error, lvd, text, tiny};
+
+/// The stages that a command did, by what it says of each: `started` or `reused`.
+fn stages(stderr: &[u8]) -> BTreeMap<String, &'static str> {
+    let said = text(stderr);
+    let of = |line: &str| {
+        let (rest, what) = if let Some(rest) = line.strip_suffix(": done before, reused") {
+            (rest, "reused")
+        } else {
+            (line.strip_suffix(": started")?, "started")
+        };
+        Some((rest.rsplit(' ').next()?.to_owned(), what))
+    };
+    said.lines().filter_map(|line| of(line.trim_end())).collect()
+}
+
+fn run(folder: &Path, sets: &[&str]) -> (BTreeMap<String, &'static str>, String) {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["run", "tiny.yaml", "--run-dir", "run"].into_iter().chain(sets).collect();
+    let output = lvd(folder, &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    (stages(&output.stderr), text(&output.stderr))
+}
+
+/// The stages that `lvd plan` says would be reused.
+fn planned(folder: &Path, sets: &[&str]) -> Vec<String> {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["plan", "tiny.yaml", "--run-dir", "run"].into_iter().chain(sets).collect();
+    let output = lvd(folder, &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let plan = text(&output.stdout);
+    let reused = plan.lines().filter(|line| line.contains("done, reused"));
+    reused.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
+}
+
+fn reused(stages: &BTreeMap<String, &'static str>) -> Vec<String> {
+    stages.iter().filter(|(_, what)| **what == "reused").map(|(stage, _)| stage.clone()).collect()
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+const ALL: [&str; 8] = ["em_only", "hard", "joint", "latents", "pixel_hclt", "soft", "teacher", "tree"];
+
+#[test]
+fn a_changed_key_redoes_the_stages_that_it_concerns_and_no_others_and_plan_says_so() {
+    let folder = tiny();
+    let (first, _) = run(folder.path(), &[]);
+    assert_eq!(first.keys().map(String::as_str).collect::<Vec<_>>(), ALL);
+    assert!(reused(&first).is_empty());
+    // (changed keys, what stays): each change is on top of those before.
+    let changes = [
+        ("name=other", &ALL[..]),
+        ("compute.micro_batch=16", &ALL),
+        ("distill.joint.epochs=1", &["em_only", "hard", "latents", "pixel_hclt", "soft", "teacher", "tree"]),
+        ("distill.tree.em.epochs=2", &["hard", "latents", "pixel_hclt", "soft", "teacher"]),
+        ("baselines.pixel_hclt.em.epochs=2", &["em_only", "hard", "joint", "latents", "soft", "teacher", "tree"]),
+        ("compute.watched=40", &["latents", "teacher"]),
+        ("latents.clusters=2", &["pixel_hclt", "teacher"]),
+        ("seed=4", &[]),
+    ];
+    let mut sets = Vec::new();
+    for (change, stays) in changes {
+        sets.push(change);
+        assert_eq!(sorted(planned(folder.path(), &sets)), stays, "plan, {change}");
+        let (done, said) = run(folder.path(), &sets);
+        assert_eq!(reused(&done), stays, "{change}: {said}");
+        let key = change.split('=').next().unwrap();
+        assert!(said.contains(&format!("config.yaml: {key}: ")), "{said}");
+    }
+    let config = std::fs::read_to_string(folder.path().join("run/config.yaml")).unwrap();
+    assert!(config.contains("clusters: 2") && config.contains("seed: 4"), "{config}");
+}
+
+#[test]
+fn a_changed_run_ends_where_a_fresh_one_does() {
+    let folder = tiny();
+    run(folder.path(), &[]);
+    run(folder.path(), &["latents.clusters=2"]);
+    let fresh = ["run", "tiny.yaml", "--run-dir", "fresh", "--set", "latents.clusters=2"];
+    assert!(lvd(folder.path(), &fresh).status.success());
+    let bits = |run: &str| -> Vec<f64> {
+        let text = std::fs::read(folder.path().join(run).join("results.json")).unwrap();
+        let rows: Value = serde_json::from_slice(&text).unwrap();
+        rows.as_array().unwrap().iter().map(|row| row["bits_per_dimension"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(bits("run"), bits("fresh"));
+}
+
+#[test]
+fn stages_after_one_whose_files_have_changed_are_done_again() {
+    let folder = tiny();
+    run(folder.path(), &[]);
+    // The soft model of a run with another number of epochs, with the record that belongs to it.
+    let other = ["run", "tiny.yaml", "--run-dir", "other", "--set", "distill.soft.epochs=1"];
+    assert!(lvd(folder.path(), &other).status.success());
+    let path = |run: &str, file: &str| folder.path().join(run).join("soft").join(file);
+    std::fs::copy(path("other", "model.safetensors"), path("run", "model.safetensors")).unwrap();
+    let record =
+        |run: &str| -> Value { serde_json::from_slice(&std::fs::read(path(run, "record.json")).unwrap()).unwrap() };
+    let mut forged = record("other");
+    forged["fingerprint"] = record("run")["fingerprint"].clone();
+    std::fs::write(path("run", "record.json"), forged.to_string()).unwrap();
+    let message = error(folder.path(), &["eval", "run", "--stage", "tree"], 2);
+    assert!(message.contains("run: stage tree was made from another configuration"), "{message}");
+    let (done, _) = run(folder.path(), &[]);
+    assert_eq!(reused(&done), ["hard", "latents", "pixel_hclt", "soft", "teacher"]);
+}
+
+#[test]
+fn a_moved_folder_of_data_with_equal_pictures_is_no_change_and_other_pictures_are_refused() {
+    let folder = tiny();
+    let pictures =
+        ndarray::Array3::from_shape_fn((60, 8, 8), |(n, r, c)| ((n * 7 + r * 31 + c * 13 + n * r * c) % 17) as u8);
+    for place in ["a", "b"] {
+        std::fs::create_dir_all(folder.path().join(place)).unwrap();
+        ndarray_npy::write_npy(folder.path().join(place).join("train.npy"), &pictures).unwrap();
+    }
+    let yaml = std::fs::read_to_string(folder.path().join("tiny.yaml")).unwrap();
+    let data = "data: {format: npy, levels: 17, validation: {last: 10}, test: {last: 10}}";
+    let yaml = yaml.replace("data: {format: embedded, train_limit: 96}", data);
+    std::fs::write(folder.path().join("tiny.yaml"), yaml).unwrap();
+    run(folder.path(), &["data.root=a"]);
+    let (moved, _) = run(folder.path(), &["data.root=b"]);
+    assert_eq!(reused(&moved), ALL);
+    ndarray_npy::write_npy(folder.path().join("b/train.npy"), &(16 - &pictures)).unwrap();
+    let message = error(folder.path(), &["run", "tiny.yaml", "--run-dir", "run", "--set", "data.root=b"], 2);
+    assert!(message.contains("data or weights are not those of the run (SHA-256, there -> now)"), "{message}");
+    // Other pictures by another key are a changed experiment.
+    let (other, _) = run(folder.path(), &["data.root=b", "data.train_limit=20"]);
+    assert!(reused(&other).is_empty());
+}
+
+#[test]
+fn eval_takes_the_last_stage_of_distillation_growing_included_and_lists_the_stages() {
+    let folder = tiny();
+    let growing =
+        "distill.growing={criterion: gain, rounds: 1, final_clusters: 4, examples: 64, em: {epochs: 1, batch: 32}}";
+    let arguments = ["run", "tiny.yaml", "--run-dir", "run", "--set", growing];
+    let output = lvd(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for stage in ["joint", "tree"] {
+        let report: Value = serde_json::from_slice(&lvd(folder.path(), &["eval", "run", "--json"]).stdout).unwrap();
+        assert_eq!(report["stage"], *stage);
+        std::fs::remove_dir_all(folder.path().join("run").join(stage)).unwrap();
+    }
+    let report: Value = serde_json::from_slice(&lvd(folder.path(), &["eval", "run", "--json"]).stdout).unwrap();
+    assert_eq!(report["stage"], "growing");
+    let unknown = lvd(folder.path(), &["eval", "run", "--stage", "tre"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = text(&unknown.stderr);
+    assert!(said.contains("hard, soft, growing, tree, joint, em_only, pixel_hclt"), "{said}");
+    let none = error(folder.path(), &["eval", "run", "--stage", "latents"], 2);
+    assert!(none.contains("stage latents leaves no circuit"), "{none}");
+    assert_eq!(
+        error(folder.path(), &["eval", "run", "--stage", "joint"], 2),
+        "lvd: run: stage joint is not done\n  finish it by `lvd run`"
+    );
+}

@@ -11,11 +11,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::{HcltPatches, Width};
 use crate::circuit::tree_tables::TreeTables;
+use crate::device;
 use crate::latents::{FeatureChunks, KMeansConfig};
 use crate::patch::PatchModel;
 use crate::patch::config::{HcltConfig, Start};
 use crate::structure::chow_liu::{self, Parents};
-use crate::{device, random};
 
 /// How many edges of the tree the neighbourhood of a variable reaches.
 const HOPS: usize = 4;

@@ -1,0 +1,224 @@
+//! The stages of an experiment: their names, their order, what each is made from and what its model looks like. A further
+//! stage is a further variant here, and its work in `stages`.
+//!
+//! ```text
+//! teacher -> latents -> hard -> soft (-> growing) -> tree -> joint      pixel_hclt
+//!                                                   `-> em_only
+//! ```
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::config::Config;
+use crate::data::pictures::PictureShape;
+use crate::em::EmConfig;
+use crate::patch::config::{FamilyConfig, PatchConfig};
+use crate::run::results::Role;
+
+/// A stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Stage {
+    /// The teacher.
+    Teacher,
+    /// Clusters of its features.
+    Latents,
+    /// Patch circuits on the teacher's clusters.
+    Hard,
+    /// Soft EM of the mixture of patch circuits.
+    Soft,
+    /// More clusters where the circuits need them.
+    Growing,
+    /// The tree over the patches' latents.
+    Tree,
+    /// EM of tree and patch circuits together.
+    Joint,
+    /// Baseline: the same circuit without a teacher.
+    EmOnly,
+    /// Baseline: one HCLT over all numbers of a picture.
+    PixelHclt,
+}
+
+impl Stage {
+    /// All stages, in the order in which they are done.
+    pub const ALL: [Self; 9] = [
+        Self::Teacher,
+        Self::Latents,
+        Self::Hard,
+        Self::Soft,
+        Self::Growing,
+        Self::Tree,
+        Self::Joint,
+        Self::EmOnly,
+        Self::PixelHclt,
+    ];
+
+    /// Stages with a circuit, those that are looked for first where none is named: the last of distillation, then the
+    /// baselines.
+    pub const BY_INTEREST: [Self; 7] =
+        [Self::Joint, Self::Tree, Self::Growing, Self::Soft, Self::Hard, Self::EmOnly, Self::PixelHclt];
+
+    /// Its name in files and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Latents => "latents",
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+            Self::Growing => "growing",
+            Self::Tree => "tree",
+            Self::Joint => "joint",
+            Self::EmOnly => "em_only",
+            Self::PixelHclt => "pixel_hclt",
+        }
+    }
+
+    /// What its model is called in tables.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher's bound (decoder + codes)",
+            Self::Latents => "clusters of the teacher's features",
+            Self::Hard => "patch circuits on the teacher's clusters",
+            Self::Soft => "+ soft EM of the mixture",
+            Self::Growing => "+ progressive growing",
+            Self::Tree => "+ latent tree (LVD)",
+            Self::Joint => "+ joint EM (LVD + joint)",
+            Self::EmOnly => "same circuit, EM only",
+            Self::PixelHclt => "HCLT over pixels",
+        }
+    }
+
+    /// What its model is in a comparison.
+    #[must_use]
+    pub fn role(self) -> Role {
+        match self {
+            Self::Teacher => Role::Teacher,
+            Self::Latents | Self::Hard | Self::Soft | Self::Growing | Self::Tree => Role::Step,
+            Self::Joint => Role::Student,
+            Self::EmOnly | Self::PixelHclt => Role::Baseline,
+        }
+    }
+
+    /// Whether it leaves a circuit.
+    #[must_use]
+    pub fn has_circuit(self) -> bool {
+        !matches!(self, Self::Teacher | Self::Latents)
+    }
+
+    /// Whether its circuit has a latent tree.
+    #[must_use]
+    pub fn has_tree(self) -> bool {
+        matches!(self, Self::Tree | Self::Joint | Self::EmOnly)
+    }
+
+    /// The stages that an experiment has, in order.
+    #[must_use]
+    pub fn wanted(config: &Config) -> Vec<Self> {
+        let has = |stage: &Self| match stage {
+            Self::Growing => config.distill.growing.is_some(),
+            Self::EmOnly => config.baselines.em_only.is_some(),
+            Self::PixelHclt => config.baselines.pixel_hclt.is_some(),
+            _ => true,
+        };
+        Self::ALL.into_iter().filter(has).collect()
+    }
+
+    /// The stage that it builds on.
+    #[must_use]
+    pub fn before(self, config: &Config) -> Option<Self> {
+        match self {
+            Self::Teacher | Self::PixelHclt => None,
+            Self::Latents => Some(Self::Teacher),
+            Self::Hard => Some(Self::Latents),
+            Self::Soft => Some(Self::Hard),
+            Self::Tree if config.distill.growing.is_some() => Some(Self::Growing),
+            Self::Growing | Self::Tree => Some(Self::Soft),
+            Self::Joint | Self::EmOnly => Some(Self::Tree),
+        }
+    }
+
+    /// Its own part of the configuration: all that it depends on beside pictures, seed and the stages before it.
+    #[must_use]
+    pub fn own_config(self, config: &Config) -> Value {
+        let distill = &config.distill;
+        let seen = json!([config.protocol, config.color, config.transform, config.patch]);
+        let watched = config.compute.watched;
+        match self {
+            Self::Teacher => json!(config.teacher),
+            Self::Latents => json!([config.latents, config.protocol, config.patch.size]),
+            Self::Hard => json!([distill.hard, seen, watched]),
+            Self::Soft => json!([distill.soft, distill.augment, watched]),
+            Self::Growing => json!([distill.growing, distill.augment, watched]),
+            Self::Tree => json!([distill.tree, distill.augment, watched]),
+            Self::Joint => json!([distill.joint, distill.augment, watched]),
+            Self::EmOnly => json!([config.baselines.em_only, distill.augment, watched]),
+            Self::PixelHclt => {
+                json!([config.baselines.pixel_hclt, distill.augment, config.protocol, config.color, watched])
+            }
+        }
+    }
+
+    /// Its EM, where it is nothing else.
+    #[must_use]
+    pub fn em(self, config: &Config) -> Option<&EmConfig> {
+        match self {
+            Self::Teacher | Self::Latents | Self::Growing => None,
+            Self::Hard => Some(&config.distill.hard),
+            Self::Soft => Some(&config.distill.soft),
+            Self::Tree => Some(&config.distill.tree.em),
+            Self::Joint => Some(&config.distill.joint),
+            Self::EmOnly => config.baselines.em_only.as_ref(),
+            Self::PixelHclt => config.baselines.pixel_hclt.as_ref().map(|pixel| &pixel.em),
+        }
+    }
+
+    /// The configuration of its model's patches: those of the whole-picture baseline differ.
+    ///
+    /// # Errors
+    /// When it is the baseline and the experiment has none, or pictures are not square.
+    pub fn patch_config(self, config: &Config, shape: PictureShape) -> Result<PatchConfig> {
+        if self != Self::PixelHclt {
+            return Ok(config.patch.clone());
+        }
+        let pixel = config.baselines.pixel_hclt.as_ref().context("the experiment has no baselines.pixel_hclt")?;
+        crate::require!(
+            shape.height == shape.width,
+            "baselines.pixel_hclt: expected square pictures, found {} x {}",
+            shape.height,
+            shape.width
+        );
+        let parts = config.protocol.region().parts();
+        Ok(PatchConfig { size: shape.height / parts, family: FamilyConfig::Hclt(pixel.circuit.clone()) })
+    }
+
+    /// Pictures that its model looks at in one go.
+    #[must_use]
+    pub fn micro_batch(self, config: &Config) -> usize {
+        match &config.baselines.pixel_hclt {
+            Some(pixel) if self == Self::PixelHclt => pixel.micro_batch,
+            _ => config.compute.micro_batch,
+        }
+    }
+
+    /// Clusters of its model.
+    #[must_use]
+    pub fn clusters(self, config: &Config) -> usize {
+        match (self, &config.distill.growing) {
+            (Self::PixelHclt, _) => 1,
+            (Self::Growing | Self::Tree | Self::Joint | Self::EmOnly, Some(growing)) => growing.final_clusters(),
+            _ => config.latents.clusters,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

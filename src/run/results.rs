@@ -1,0 +1,105 @@
+//! What an evaluation leaves in the run folder, as plain data: the rows of `results.json`, and what is drawn beside them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::atomic::atomic_write;
+use crate::refusal;
+
+/// File of the rows in a run folder.
+pub const RESULTS: &str = "results.json";
+/// Folder of the pictures in a run folder.
+pub const PICTURES: &str = "pictures";
+
+/// What a row stands for in a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The teacher itself.
+    Teacher,
+    /// A model on the way from the teacher to the student.
+    Step,
+    /// The model that distillation ends with.
+    Student,
+    /// What distillation is compared with.
+    Baseline,
+}
+
+/// One model on the test pictures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// Stage that made the model.
+    pub stage: String,
+    /// What the model is in a comparison.
+    pub role: Role,
+    /// What it is, for people.
+    pub label: String,
+    /// Protocol of the numbers.
+    pub protocol: String,
+    /// What stands for log P(x): exact, density (a bound) or ordered; a teacher's is a bound of its own.
+    pub reading: String,
+    /// Mean of -log p(x) in bits per dimension.
+    pub bits_per_dimension: f64,
+    /// Standard error of that mean, over pictures.
+    pub standard_error: f64,
+    /// Mean of -log p(x) in nats per picture.
+    pub nats_mean: f64,
+    /// How many pictures.
+    pub num_images: usize,
+    /// H * W * C of a picture.
+    pub num_dimensions: usize,
+    /// -log p(z(x)) in bits per dimension, for the most probable (a teacher's own) codes.
+    pub latent_bpd: f64,
+    /// -log p(x | z(x)) in bits per dimension.
+    pub conditional_bpd: f64,
+    /// Free numbers of a circuit; none for a teacher.
+    pub parameters: Option<usize>,
+    /// Seconds that the stage took.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// What summing over all codes gives back, in bits per dimension: prior + residual - total.
+    #[must_use]
+    pub fn refund_bpd(&self) -> f64 {
+        self.latent_bpd + self.conditional_bpd - self.bits_per_dimension
+    }
+}
+
+/// Sizes of the clusters of a stage's model, in `pictures/STAGE.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClusterSizes {
+    /// Whose clusters they are, for people.
+    pub title: String,
+    /// Share of the patches of every cluster, largest first, as in the grid of mean patches.
+    pub shares: Vec<f64>,
+    /// How many pictures they were counted on.
+    pub pictures: usize,
+}
+
+/// Write the rows of a run folder.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(folder: &Path, rows: &[Row]) -> Result<()> {
+    atomic_write(&folder.join(RESULTS), serde_json::to_vec_pretty(rows)?)
+}
+
+/// Read the rows of a run folder.
+///
+/// # Errors
+/// A refusal where the run was not evaluated, or the file holds something else.
+pub fn read(folder: &Path) -> Result<Vec<Row>> {
+    let path = folder.join(RESULTS);
+    if !path.is_file() {
+        return Err(refusal!(
+            "{}: no {RESULTS}: the run was not evaluated\n  finish it by `lvd run`",
+            folder.display()
+        ));
+    }
+    let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", path.display()))
+}
