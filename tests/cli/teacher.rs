@@ -49,8 +49,11 @@ fn a_module_teaches_from_its_file_alone() {
          k-means"
     );
     let another = teacher("undescribed.pt", ", contract: {method: features, input: {range: [0, 1]}}");
-    let another = error(folder.path(), &["run", "tiny.yaml", "--set", &another, "--run-dir", "run"], 2);
-    assert!(another.contains("teacher.module: ") && another.contains("teacher.sha256: "), "{another}");
+    let another = lvd(folder.path(), &["assign-latents", "tiny.yaml", "--set", &another, "--run-dir", "run"]);
+    assert!(another.status.success(), "{}", text(&another.stderr));
+    let said = text(&another.stderr);
+    assert!(said.contains("teacher.module: ") && said.contains("teacher.sha256: "), "{said}");
+    assert!(said.contains("teacher: started") && said.contains("latents: started"), "{said}");
 }
 
 #[test]
