@@ -17,6 +17,7 @@ pub mod patches;
 pub mod view;
 pub mod augment;
 pub mod batches;
+pub mod sheet;
 
 pub use config::{DataConfig, Format};
 pub use set::{DataSet, PictureOptions, open, open_pictures};

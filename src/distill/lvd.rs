@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::Session;
@@ -31,9 +32,14 @@ pub fn start(
     device: Device,
 ) -> Result<Mixture> {
     let members = members(session, &view, codes, clusters, config)?;
-    let mut rng = rng(session.seed, session.name, u64::MAX);
+    let mut rng = first_rng(session);
     let patches = patch::start(config, &members, &view.ranges(), from, device, &mut rng)?;
     Ok(Mixture { view, patches, prior: Prior::Independent(even_weights(clusters, device)) })
+}
+
+/// What first tables are drawn from. A stage's own stream is counted by epochs; no epoch has the last number.
+fn first_rng(session: &Session) -> ChaCha8Rng {
+    rng(session.seed, session.name, u64::MAX)
 }
 
 /// Some patches of every cluster, from pictures in seeded order, as the family learns from them: `[n_k, D]` each.
@@ -95,7 +101,7 @@ pub fn add_tree(
     let parents = latent_tree::parents(config, seen, clusters.max(values))?;
     let device = model.patches.device();
     let mut tree = latent_tree::uniform(config, &parents, model.view.grid.cols, clusters, device)?;
-    let mut rng = rng(session.seed, session.name, u64::MAX);
+    let mut rng = first_rng(session);
     latent_tree::fit_codes(config, &mut tree, &codes, clusters, &mut rng)?;
     Ok(Mixture { prior: Prior::Tree(Box::new(tree)), ..model })
 }
@@ -103,7 +109,7 @@ pub fn add_tree(
 /// Forget everything but the structure: patch circuits and latent tree with tables at random, for the baseline without
 /// distillation.
 pub fn randomise(session: &Session, model: &mut Mixture) {
-    let mut rng = rng(session.seed, session.name, u64::MAX);
+    let mut rng = first_rng(session);
     model.patches.randomise(&mut rng);
     if let Prior::Tree(tree) = &mut model.prior {
         tree.update(|parameters, plan| {

@@ -2,27 +2,24 @@
 //! clusters. For people and `report`; no number comes from here.
 
 use anyhow::{Context as _, Result};
-use image::{ImageBuffer, ImageFormat, Luma, Rgb};
 use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
 use super::stage::Stage;
 use super::{models, teaching};
 use crate::data::pictures::Pictures;
+use crate::data::sheet::{self, Sheet};
 use crate::mixture::Mixture;
 use crate::random::rng;
+use crate::run::atomic_write;
 use crate::run::results::{ClusterSizes, PICTURES};
-use crate::run::{RunFolder, atomic_write};
 
-/// Samples drawn, and how many stand in a row.
+/// Samples drawn.
 const SAMPLES: usize = 32;
-const SAMPLES_A_ROW: i64 = 8;
-const PATCHES_A_ROW: i64 = 16;
 /// Pictures that mean patches are taken from, at most.
 const SEEN: usize = 1000;
-/// Sides of pictures and patches are at least so many dots long.
-const LEAST_PICTURE: i64 = 64;
-const LEAST_PATCH: i64 = 24;
+const SAMPLES_SHEET: Sheet = Sheet { a_row: 8, least: 64 };
+const PATCHES_SHEET: Sheet = Sheet { a_row: 16, least: 24 };
 
 /// Draw the pictures of a stage, if it has any: of the teacher's clusters, and of finished models.
 ///
@@ -40,26 +37,24 @@ pub fn draw(context: &Context, stage: Stage) -> Result<()> {
 fn draw_teacher(context: &Context) -> Result<()> {
     let codes = teaching::codes(context)?;
     let clusters = context.config.latents.clusters as i64;
-    let means = Means::of(&context.data.train, context, &|indices, _| {
+    let means = Means::of(&context.data.train, context, &mut |indices, _| {
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         Ok(codes.index_select(0, &Tensor::from_slice(&rows)).one_hot(clusters).to_kind(Kind::Float))
     })?;
-    means.write(context.run, Stage::Latents, "The teacher's clusters: its codebook in pixels")
+    means.write(context, Stage::Latents, "The teacher's clusters: its codebook in pixels")
 }
 
 fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     let model = models::load(context.run, context.config, stage, context.device)?;
     let drawn = model.sample(SAMPLES, &mut rng(context.config.seed, "samples", 0));
     let samples = model.view.display(&drawn).to_device(Device::Cpu);
-    write_grid(context.run, &format!("{stage}-samples"), &samples, SAMPLES_A_ROW, LEAST_PICTURE)?;
+    write_sheet(context, &format!("{stage}-samples"), &samples, SAMPLES_SHEET)?;
     if stage != Stage::Joint {
         return Ok(());
     }
     let mut noise = rng(context.config.seed, "noise of mean patches", 0);
-    let noise = std::cell::RefCell::new(&mut noise);
-    let means =
-        Means::of(&context.data.valid, context, &|_, pixels| posterior(&model, pixels, &mut noise.borrow_mut()))?;
-    means.write(context.run, stage, "Clusters of the finished model")
+    let means = Means::of(&context.data.valid, context, &mut |_, pixels| posterior(&model, pixels, &mut noise))?;
+    means.write(context, stage, "Clusters of the finished model")
 }
 
 fn posterior(model: &Mixture, pixels: &Tensor, noise: &mut rand_chacha::ChaCha8Rng) -> Result<Tensor> {
@@ -80,7 +75,7 @@ impl Means {
     fn of(
         pictures: &Pictures,
         context: &Context,
-        weights: &dyn Fn(&[usize], &Tensor) -> Result<Tensor>,
+        weights: &mut dyn FnMut(&[usize], &Tensor) -> Result<Tensor>,
     ) -> Result<Self> {
         let grid = context.view.grid;
         let (mut sums, mut counts) = (Vec::new(), Vec::new());
@@ -101,39 +96,20 @@ impl Means {
     }
 
     /// Grid and sizes, largest cluster first.
-    fn write(&self, run: &RunFolder, stage: Stage, title: &str) -> Result<()> {
+    fn write(&self, context: &Context, stage: Stage, title: &str) -> Result<()> {
         let (shares, order) = self.shares.sort(0, true);
         let patches = self.patches.index_select(0, &order).round().to_kind(Kind::Uint8);
-        write_grid(run, &format!("{stage}-clusters"), &patches, PATCHES_A_ROW, LEAST_PATCH)?;
+        write_sheet(context, &format!("{stage}-clusters"), &patches, PATCHES_SHEET)?;
         let title = title.to_owned();
         let clusters = ClusterSizes { title, shares: Vec::try_from(shares)?, pictures: self.pictures };
-        atomic_write(&run.path(PICTURES).join(format!("{stage}.json")), serde_json::to_vec(&clusters)?)
+        atomic_write(&context.run.path(PICTURES).join(format!("{stage}.json")), serde_json::to_vec(&clusters)?)
     }
 }
 
-/// Pictures u8 `[N, h, w, C]` side by side as one PNG, a dot apart, enlarged without smoothing.
-fn write_grid(run: &RunFolder, name: &str, pictures: &Tensor, a_row: i64, least: i64) -> Result<()> {
-    let (n, h, w, channels) = pictures.size4()?;
-    let levels = if pictures.max().int64_value(&[]) < 32 { 255 / pictures.max().int64_value(&[]).max(1) } else { 1 };
-    let (rows, scale) = ((n + a_row - 1) / a_row, (least + h - 1) / h);
-    let bright = (pictures * levels).permute([0, 3, 1, 2]);
-    let large = bright.repeat_interleave_self_int(scale, 2, None).repeat_interleave_self_int(scale, 3, None);
-    let framed = large.constant_pad_nd([0, 1, 0, 1]);
-    let padding = Tensor::zeros([rows * a_row - n, channels, h * scale + 1, w * scale + 1], (Kind::Uint8, Device::Cpu));
-    let (height, width) = (rows * (h * scale + 1), a_row * (w * scale + 1));
-    let sheet = Tensor::cat(&[framed, padding], 0).view([rows, a_row, channels, h * scale + 1, w * scale + 1]);
-    let sheet = sheet.permute([0, 3, 1, 4, 2]).reshape([-1]);
-    let bytes: Vec<u8> = Vec::try_from(sheet)?;
-    let mut png = std::io::Cursor::new(Vec::new());
-    let fits = "a sheet has as many bytes as its size says";
-    if channels == 1 {
-        let image = ImageBuffer::<Luma<u8>, _>::from_raw(width as u32, height as u32, bytes).context(fits)?;
-        image.write_to(&mut png, ImageFormat::Png)?;
-    } else {
-        let image = ImageBuffer::<Rgb<u8>, _>::from_raw(width as u32, height as u32, bytes).context(fits)?;
-        image.write_to(&mut png, ImageFormat::Png)?;
-    }
-    std::fs::create_dir_all(run.path(PICTURES))
-        .with_context(|| format!("{}: cannot be made", run.path(PICTURES).display()))?;
-    atomic_write(&run.path(PICTURES).join(format!("{name}.png")), png.into_inner())
+/// Write pictures u8 `[N, h, w, C]` as a sheet into the run folder.
+fn write_sheet(context: &Context, name: &str, pictures: &Tensor, layout: Sheet) -> Result<()> {
+    let folder = context.run.path(PICTURES);
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    let png = sheet::png(pictures, context.view.shape().levels, layout)?;
+    atomic_write(&folder.join(format!("{name}.png")), png)
 }
