@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{ExperimentArgs, with_conductor};
+use super::experiment::{ExperimentArgs, with_conductor};
 use crate::data::Split;
 use crate::data::pictures::PictureShape;
 use crate::device::{self, DeviceChoice};

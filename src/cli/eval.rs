@@ -1,0 +1,87 @@
+//! `lvd eval`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::data::{Format, Split};
+use crate::device::{self, DeviceChoice};
+use crate::experiment::eval::{self, Request};
+use crate::experiment::protocol::Protocol;
+use crate::experiment::stage::Stage;
+use crate::mixture::Reading;
+use crate::mixture::observed::Observed;
+use crate::require;
+
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Pictures of your own, instead of a split of the experiment's data.
+    #[arg(long, value_name = "PATH", requires = "format")]
+    data: Option<PathBuf>,
+    /// Their format.
+    #[arg(long, value_enum, requires = "data")]
+    format: Option<Format>,
+    /// Which part of the data.
+    #[arg(long, value_enum, default_value = "test")]
+    split: Split,
+    /// The protocol you expect; a run of another one is refused.
+    #[arg(long, value_enum)]
+    protocol: Option<Protocol>,
+    /// Stage whose model is evaluated; the last one of distillation if not given.
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
+    /// Which number stands for log P(x); the one that the model learned from if not given.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
+    /// Draws of the noise for the density reading.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    draws: u32,
+    /// Pixels of which the probability is asked; the others are summed out.
+    #[arg(long, value_enum, default_value = "all")]
+    observed: Observed,
+    /// Root folder of the data sets, instead of the one that the run used.
+    #[arg(long, value_name = "DIR")]
+    data_root: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write log p(x) of every picture in nats, float64 (N numbers).
+    #[arg(long, value_name = "FILE.npy")]
+    per_image: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Evaluate and say how well.
+pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
+    let single = args.runs.len() == 1;
+    require!(
+        single || !(args.json || args.per_image.is_some()),
+        "--json and --per-image take one RUN, found {}",
+        args.runs.len()
+    );
+    let device = device::open(args.device, cuda)?;
+    let request = Request {
+        stage: args.stage,
+        data: args.data.clone().zip(args.format),
+        split: args.split,
+        protocol: args.protocol,
+        reading: args.reading,
+        draws: args.draws as usize,
+        observed: args.observed,
+        root: args.data_root.clone(),
+    };
+    let reports = eval::evaluate_all(&args.runs, &request, device)?;
+    if let (Some(path), Some(report)) = (&args.per_image, reports.first()) {
+        report.write_per_image(path)?;
+    }
+    match reports.first() {
+        Some(report) if args.json => Ok(report.json().to_string()),
+        _ => Ok(reports.iter().map(eval::Report::line).collect::<Vec<_>>().join("\n")),
+    }
+}

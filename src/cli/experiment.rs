@@ -1,0 +1,102 @@
+//! Commands on an experiment: `lvd run`, its stages one by one, `lvd plan`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use tch::Device;
+
+use crate::data::{self, DataSet};
+use crate::device::{self, DeviceChoice};
+use crate::experiment::config::{Config, SOURCES};
+use crate::experiment::context::Context;
+use crate::experiment::stage::Stage;
+use crate::experiment::stages::Conductor;
+use crate::experiment::{evaluation, models, plan, read, rows, teaching};
+use crate::run::{Manifest, RunFolder};
+use crate::teacher::TeacherConfig;
+
+#[derive(Debug, Args)]
+pub(super) struct ExperimentArgs {
+    /// The experiment file.
+    experiment: PathBuf,
+    /// Override a key of the experiment, such as distill.joint.epochs=3; may be given many times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Seed of all random choices, instead of the experiment's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run folder, instead of runs/NAME.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+impl ExperimentArgs {
+    /// The experiment with its overrides and the hashes of its weights.
+    pub(super) fn config(&self) -> Result<Config> {
+        let mut overrides = self.set.clone();
+        overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
+        teaching::pinned(read::read(&self.experiment, &overrides)?)
+    }
+
+    fn run_dir(&self, config: &Config) -> PathBuf {
+        self.run_dir.clone().unwrap_or_else(|| Path::new("runs").join(&config.name))
+    }
+}
+
+/// Run one stage with what it needs, or everything.
+pub(super) fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stage>) -> Result<String> {
+    with_conductor(args, cuda, |conductor, dir| {
+        if let Some(stage) = stage {
+            conductor.ensure(stage)?;
+            return Ok(format!("{stage}: done, in {}", dir.display()));
+        }
+        for stage in Stage::wanted(conductor.context.config) {
+            conductor.ensure(stage)?;
+        }
+        let rows = evaluation::evaluate(&conductor.context)?;
+        conductor.context.run.finish()?;
+        Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
+    })
+}
+
+/// Work in the run folder of an experiment.
+pub(super) fn with_conductor(
+    args: &ExperimentArgs,
+    cuda: Option<&Path>,
+    work: impl FnOnce(&mut Conductor, &Path) -> Result<String>,
+) -> Result<String> {
+    let config = args.config()?;
+    let data = data::open(&config.data, config.seed)?;
+    let device = device::open(args.device, cuda)?;
+    device::set_threads(config.compute.threads)?;
+    let dir = args.run_dir(&config);
+    models::view(&config, data.train.shape())?;
+    let folder = RunFolder::open(&dir)?;
+    folder.start_log()?;
+    let manifest = manifest(&config, &data, device);
+    let pictures = manifest.data.clone();
+    folder.begin(&config, manifest, &SOURCES)?;
+    work(&mut Conductor::new(Context::new(&config, &folder, &data, device)?, &pictures)?, &dir)
+}
+
+fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
+    let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
+    manifest.data = data.hashes();
+    if let TeacherConfig::TorchScript(teacher) = &config.teacher {
+        manifest.weights.extend(teacher.sha256.clone().map(|hash| (Stage::Teacher.name().to_owned(), hash)));
+    }
+    manifest
+}
+
+/// Say what an experiment would do.
+pub(super) fn describe(args: &ExperimentArgs, cuda: Option<&Path>) -> Result<String> {
+    let config = args.config()?;
+    let data = data::open(&config.data, config.seed)?;
+    let device = device::open(args.device, cuda)?;
+    device::set_threads(config.compute.threads)?;
+    plan::describe(&config, &data, &args.run_dir(&config), device)
+}

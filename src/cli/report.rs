@@ -1,0 +1,38 @@
+//! `lvd report`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::report::{self, Form};
+use crate::run::atomic_write;
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value = "html")]
+    format: Form,
+    /// Where it is written; a page goes to report.html in the first run folder if not given, tables to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Report on runs of different protocols or test pictures too, every row with its own.
+    #[arg(long)]
+    allow_mixed: bool,
+}
+
+/// Write the report; returns it, or where it is.
+pub(super) fn execute(args: &ReportArgs) -> Result<String> {
+    let text = report::report(&args.runs, args.format, args.allow_mixed)?;
+    let usual = (args.format == Form::Html).then(|| args.runs[0].join("report.html"));
+    match args.out.clone().or(usual) {
+        None => Ok(text.trim_end().to_owned()),
+        Some(path) => {
+            atomic_write(&path, text)?;
+            Ok(path.display().to_string())
+        }
+    }
+}
