@@ -16,7 +16,7 @@ pub mod schedule;
 pub mod top_down;
 pub mod logistic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -133,6 +133,8 @@ pub struct Learner {
     examples: f64,
     /// Decayed statistics, or momentum.
     memory: Option<Parameters>,
+    /// Trees that remember nothing yet: at their first step they take what their tables stand for.
+    fresh: BTreeSet<usize>,
     steps: u32,
     logistics: Option<Logistics>,
     /// Which edges are cut, for tables that have such.
@@ -159,6 +161,11 @@ impl Learner {
             back_off: None,
             examples,
             memory: None,
+            fresh: if config.rule == Rule::Decayed {
+                (0..circuit.plan().trees as usize).collect()
+            } else {
+                BTreeSet::new()
+            },
             steps: 0,
             logistics,
             cut: cut(circuit),
@@ -186,9 +193,7 @@ impl Learner {
                 circuit.update(|old, _| old.blend(1.0 - eta, &counts, eta));
             }
             Rule::Decayed => {
-                if self.memory.is_none() {
-                    self.memory = Some(self.present(circuit, &counts, 1.0 / weight));
-                }
+                self.begin_memory(circuit, &counts, 1.0 / weight);
                 self.remember(circuit, &mut counts, 1.0 - eta, eta * self.examples / weight);
                 self.normalise(circuit, &mut counts, 1.0);
                 circuit.update(|old, _| *old = counts);
@@ -205,6 +210,29 @@ impl Learner {
         }
         if let Some(logistics) = &mut self.logistics {
             logistics.project(circuit);
+        }
+    }
+
+    /// Let trees that remember nothing begin with what their tables stand for.
+    fn begin_memory(&mut self, circuit: &Circuit, counts: &Parameters, scale: f64) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let present = self.present(circuit, counts, scale);
+        match &self.memory {
+            Some(memory) => self.fresh.iter().for_each(|&tree| circuit.copy_tree(memory, tree, circuit, &present)),
+            None => self.memory = Some(present),
+        }
+        self.fresh.clear();
+    }
+
+    /// Take over what another learner of the same kind remembers of a tree that both circuits have.
+    pub fn take_over(&mut self, circuit: &Circuit, other: &Self, others: &Circuit, tree: usize) {
+        self.steps = other.steps;
+        if let Some(theirs) = other.memory.as_ref().filter(|_| !other.fresh.contains(&tree)) {
+            let zeros = || Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+            circuit.copy_tree(self.memory.get_or_insert_with(zeros), tree, others, theirs);
+            self.fresh.remove(&tree);
         }
     }
 
@@ -256,7 +284,11 @@ impl Learner {
     /// Tensors and numbers that a later [`Learner::restore`] needs to go on as if nothing had happened.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut named = vec![("learner.steps".to_owned(), Tensor::from(i64::from(self.steps)).view(1))];
+        let fresh: Vec<i64> = self.fresh.iter().map(|&tree| tree as i64).collect();
+        let mut named = vec![
+            ("learner.steps".to_owned(), Tensor::from(i64::from(self.steps)).view(1)),
+            ("learner.fresh".to_owned(), Tensor::from_slice(&fresh)),
+        ];
         named.extend(self.memory.iter().flat_map(|m| m.named("learner.memory")));
         named.extend(self.logistics.iter().flat_map(Logistics::named));
         named
@@ -269,6 +301,9 @@ impl Learner {
     pub fn restore(&mut self, circuit: &Circuit, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.cut = cut(circuit);
         self.steps = tensors.get("learner.steps").map_or(0, |t| t.int64_value(&[0])) as u32;
+        if let Some(fresh) = tensors.get("learner.fresh") {
+            self.fresh = Vec::<i64>::try_from(fresh)?.into_iter().map(|tree| tree as usize).collect();
+        }
         if tensors.contains_key("learner.memory.edges.0") {
             let mut memory = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
             memory.restore("learner.memory", tensors)?;

@@ -90,7 +90,7 @@ impl Mixture {
     /// When the patches do not fit.
     pub fn patch_log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
         let (b, l, d) = patches.size3()?;
-        Ok(self.patches.log_likelihood(&patches.reshape([b * l, d]))?.view([b, l, -1]))
+        Ok(self.patches.log_likelihood(&patches.reshape([b * l, d]))?.view([b, l, self.patches.clusters() as i64]))
     }
 
     /// log p(x) in nats, float64 `[B]`, from [`Mixture::patch_log_likelihood`].

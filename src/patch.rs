@@ -95,11 +95,11 @@ pub trait PatchModel: Any {
         true
     }
 
-    /// Make cluster `to` a perturbed copy of cluster `from`, in the middle of a training with these settings.
+    /// Make cluster `to` a perturbed copy of cluster `from`, in the middle of a training.
     ///
     /// # Errors
     /// When the model cannot be rebuilt.
-    fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()>;
+    fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()>;
 
     /// A model whose i-th cluster is a copy of the i-th part: a cluster of this model or of another one of the same family
     /// and configuration.
@@ -130,11 +130,17 @@ pub trait PatchModel: Any {
     /// Learning state as named tensors, for exact resumption.
     fn learning_state(&self) -> Vec<(String, Tensor)>;
 
-    /// Take up [`tensors`](PatchModel::tensors) and, where present, [`learning_state`](PatchModel::learning_state).
+    /// Take up the parameters of [`tensors`](PatchModel::tensors).
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+
+    /// Take up [`learning_state`](PatchModel::learning_state), after the parameters that were saved with it.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
 }
 
 /// A patch model as the family that it has to be of.

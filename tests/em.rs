@@ -332,3 +332,27 @@ fn perturbing_keeps_rows_normalised_and_breaks_ties() {
     // Two trees: a prior (2), an edge 3 x 3 (6), inputs (4 - 1) * 3 and (2 - 1) * 3.
     assert_eq!(Parameters::count(circuit.plan()), 2 * (2 + 6 + 9 + 3));
 }
+
+#[test]
+fn counts_of_a_large_batch_lose_no_small_flow() {
+    // A sum of 2^25 in float32 has steps of 4: a thousand further examples of weight 1 would vanish one by one.
+    let graph = hclt::forest(&[vec![None]], 1, &[3]).unwrap();
+    let circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
+    let mut statistics = Statistics::new(&circuit);
+    let mut add = |value: i64, weight: f64| {
+        let evidence = Evidence::shared(&Tensor::from_slice(&[value]).unsqueeze(1), circuit.plan()).unwrap();
+        let messages = circuit.forward(&evidence, true).unwrap();
+        let weight = Tensor::from_slice(&[weight]).view([1, 1]);
+        circuit.flows(&messages, &weight, &mut statistics);
+    };
+    let large = f64::from(1 << 25);
+    add(1, large);
+    for _ in 0..1000 {
+        add(1, 1.0);
+    }
+    add(2, 0.125);
+    let counts = statistics.into_counts(&circuit);
+    let inputs = numbers(&counts.inputs[0].to_kind(Kind::Double));
+    assert!((inputs[1] - (large + 1000.0)).abs() <= 2.0, "{inputs:?}"); // float32 holds every fourth number
+    assert_eq!((inputs[0], inputs[2]), (0.0, 0.125));
+}

@@ -6,6 +6,9 @@ use tch::{Kind, Tensor};
 use super::plan::Plan;
 use crate::require;
 
+/// What stands for a value that was not observed, in evidence of integers.
+pub const MISSING: i64 = -1;
+
 /// The evidence of a batch of B examples, laid out for the blocks' look-ups.
 #[derive(Debug)]
 pub struct Evidence {
@@ -25,7 +28,7 @@ pub(super) enum Observed {
 }
 
 impl Evidence {
-    /// Integers `[B, V]` in `0..categories`, a negative number for a missing value; every tree sees the same.
+    /// Integers `[B, V]` in `0..categories`, [`MISSING`] for a missing value; every tree sees the same.
     ///
     /// # Errors
     /// When the shape does not fit or a value is out of range.
@@ -76,11 +79,11 @@ fn table_rows(values: &Tensor, plan: &Plan, variables: i64) -> Result<Tensor> {
     let expected = plan.categories.size()[0];
     require!(variables == expected, "the evidence has {variables} variables, the circuit has {expected}");
     let values = values.to_device(plan.categories.device()).to_kind(Kind::Int64);
-    let excess = (&values - &plan.categories).max();
-    require!(
-        values.numel() == 0 || excess.int64_value(&[]) < 0,
-        "the evidence holds a value that is {} too large for its variable",
-        excess.int64_value(&[]) + 1
-    );
+    if values.numel() > 0 {
+        let excess = (&values - &plan.categories).max().int64_value(&[]);
+        require!(excess < 0, "the evidence holds a value that is {} too large for its variable", excess + 1);
+        let least = values.min().int64_value(&[]);
+        require!(least >= MISSING, "the evidence holds a value that is {} too small for its variable", -least);
+    }
     Ok(values.where_self(&values.ge(0), &plan.categories).contiguous())
 }

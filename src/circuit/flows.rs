@@ -9,7 +9,7 @@
 //! Flows are theta * d log p / d theta; those of a region sum to the weight of the example. Where a message underflowed
 //! to 0 its flow is 0, not NaN.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Circuit;
 use super::forward::Messages;
@@ -19,11 +19,19 @@ use super::plan::{Block, BlockInput};
 /// Rows added to the input tables at a time on the CPU.
 const CHUNK: i64 = 16_384;
 
+/// Weight of examples after which sums in the circuit's own precision go into float64 totals: float32 loses what is below
+/// half a unit in its last place, a flow of 1/8 beside a sum of four million.
+const SETTLED: f64 = 4096.0;
+
 /// Sufficient statistics of a circuit, added up over micro-batches: memory does not grow with the batch.
 #[derive(Debug)]
 pub struct Statistics {
-    /// For edges `Q^T M`, still without the factor W; for inputs the flows by row.
+    /// For edges `Q^T M`, still without the factor W; for inputs the flows by row; since the totals were last added to.
     sums: Parameters,
+    /// The same of what came before, float64.
+    totals: Option<Parameters>,
+    /// Weight of the examples in the sums.
+    unsettled: f64,
     /// How many examples the batch had: the sum of the weights, unless the circuit is one part of a larger mixture that
     /// shares the examples out.
     pub weight: f64,
@@ -33,23 +41,50 @@ impl Statistics {
     /// Nothing seen yet.
     #[must_use]
     pub fn new(circuit: &Circuit) -> Self {
-        Self { sums: Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device()), weight: 0.0 }
+        let sums = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+        Self { sums, totals: None, unsettled: 0.0, weight: 0.0 }
+    }
+
+    /// Examples of this weight are in the sums.
+    fn seen(&mut self, weight: f64) {
+        self.weight += weight;
+        self.unsettled += weight;
+        if self.unsettled >= SETTLED {
+            self.settle();
+        }
+    }
+
+    /// Move the sums into the totals.
+    fn settle(&mut self) {
+        self.unsettled = 0.0;
+        match &self.totals {
+            Some(totals) => totals.add(&self.sums),
+            None => self.totals = Some(self.sums.to_kind(Kind::Double)),
+        }
+        self.sums.zero();
     }
 
     /// Those of two batches together.
     #[must_use]
-    pub fn plus(self, other: &Self) -> Self {
-        let pairs = [(&self.sums.edges, &other.sums.edges), (&self.sums.inputs, &other.sums.inputs)];
-        for (mine, others) in pairs.into_iter().flat_map(|(mine, others)| mine.iter().zip(others)) {
-            let _ = mine.shallow_clone().g_add_(others);
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.sums.add(&other.sums);
+        match (&self.totals, &other.totals) {
+            (Some(mine), Some(others)) => mine.add(others),
+            (None, Some(others)) => self.totals = Some(others.copy()),
+            (_, None) => {}
         }
-        Self { weight: self.weight + other.weight, ..self }
+        self.weight += other.weight;
+        self.unsettled += other.unsettled;
+        self
     }
 
     /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.
     #[must_use]
-    pub fn into_counts(self, circuit: &Circuit) -> Parameters {
-        let mut counts = self.sums;
+    pub fn into_counts(mut self, circuit: &Circuit) -> Parameters {
+        if self.totals.is_some() {
+            self.settle();
+        }
+        let mut counts = self.totals.map_or(self.sums, |totals| totals.to_kind(circuit.kind()));
         for (sums, tables) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
             // Where a table holds a hard zero the sum may have overflowed.
             let _ = sums.masked_fill_(&tables.eq(0.0), 0.0).g_mul_(tables);
@@ -70,7 +105,7 @@ impl Circuit {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
         let weights = weights.to_kind(self.kind()).view([-1, plan.trees, plan.heads]).transpose(0, 1).contiguous();
-        statistics.weight += weights.sum(tch::Kind::Double).double_value(&[]);
+        let weight = weights.sum(Kind::Double).double_value(&[]);
         let mut flows: Vec<Tensor> = Vec::with_capacity(plan.blocks.len());
         let mut posterior = None;
         for (block, message) in plan.blocks.iter().zip(&messages.blocks) {
@@ -97,6 +132,7 @@ impl Circuit {
             }
             flows.push(flow);
         }
+        statistics.seen(weight);
         posterior.map(|p| p.transpose(0, 1))
     }
 }

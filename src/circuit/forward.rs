@@ -46,6 +46,10 @@ impl Circuit {
     pub fn forward(&self, evidence: &Evidence, keep: bool) -> Result<Messages> {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
+        if evidence.examples == 0 {
+            let log_likelihood = Tensor::zeros([0, plan.trees * plan.heads], (Kind::Double, self.device()));
+            return Ok(Messages { log_likelihood, blocks: Vec::new() });
+        }
         let mut total = Tensor::zeros([plan.trees, evidence.examples], (Kind::Double, self.device()));
         let mut heads = Tensor::zeros([plan.trees, evidence.examples, plan.heads], (Kind::Double, self.device()));
         let mut blocks: Vec<Option<BlockMessages>> = plan.blocks.iter().map(|_| None).collect();

@@ -75,6 +75,24 @@ impl Parameters {
         }
     }
 
+    /// `self <- self + other`, into the same memory; the kinds may differ.
+    pub fn add(&self, other: &Self) {
+        let pairs = self.edges.iter().zip(&other.edges).chain(self.inputs.iter().zip(&other.inputs));
+        pairs.for_each(|(mine, theirs)| drop(mine.shallow_clone().g_add_(theirs)));
+    }
+
+    /// `self <- 0`.
+    pub fn zero(&mut self) {
+        self.edges.iter_mut().chain(&mut self.inputs).for_each(|t| drop(t.zero_()));
+    }
+
+    /// A copy in another precision.
+    #[must_use]
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        let converted = |all: &[Tensor]| all.iter().map(|t| t.totype(kind).copy()).collect();
+        Self { edges: converted(&self.edges), inputs: converted(&self.inputs) }
+    }
+
     /// `self <- factor * self`.
     pub fn scale(&mut self, factor: f64) {
         self.edges.iter_mut().chain(&mut self.inputs).for_each(|t| drop(t.g_mul_scalar_(factor)));

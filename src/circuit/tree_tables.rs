@@ -51,6 +51,19 @@ impl Circuit {
         });
     }
 
+    /// Replace the tables of one tree by those of a tree with the same shapes, number by number.
+    pub fn put_tree_tables(&mut self, tree: usize, tables: &TreeTables) {
+        let views = self.views(self.parameters(), tree);
+        self.update(|_, _| put(views, tables));
+    }
+
+    /// Copy one tree's part of tensors in the shapes of another circuit's tables, which has an equal tree of this number.
+    pub fn copy_tree(&self, to: &Parameters, tree: usize, other: &Self, from: &Parameters) {
+        let from = other.views(from, tree);
+        let (edges, inputs) = from.into_iter().unzip();
+        put(self.views(to, tree), &TreeTables { edges, inputs });
+    }
+
     /// Views of a tree's tables by region, in the graph's order.
     fn views(&self, parameters: &Parameters, tree: usize) -> Vec<(Tensor, Option<Tensor>)> {
         let plan: &Plan = self.plan();
@@ -72,6 +85,15 @@ impl Circuit {
         }
         views.sort_by_key(|(r, _)| *r);
         views.into_iter().map(|(_, v)| v).collect()
+    }
+}
+
+fn put(views: Vec<(Tensor, Option<Tensor>)>, tables: &TreeTables) {
+    for ((mut edge, input), (new_edge, new_input)) in views.into_iter().zip(tables.edges.iter().zip(&tables.inputs)) {
+        edge.copy_(new_edge);
+        if let (Some(mut input), Some(new)) = (input, new_input) {
+            input.copy_(new);
+        }
     }
 }
 

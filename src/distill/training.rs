@@ -121,6 +121,10 @@ impl Loop<'_, '_> {
             training.step(self.config.step.at(step as f64 / last as f64));
             step += 1;
             if step == (epoch + 1) * self.steps_per_epoch {
+                // A given cluster may be as small as it likes: only clusters that the model chose can lose their data.
+                if matches!(clusters, Clusters::Posterior) {
+                    self.reseed(training, epoch)?;
+                }
                 self.finish_epoch(training, epoch, &nats, batches.seconds_waited())?;
             }
             if interrupt::requested() {
@@ -131,13 +135,17 @@ impl Loop<'_, '_> {
         Ok(())
     }
 
-    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
+    fn reseed(&self, training: &mut Training, epoch: usize) -> Result<()> {
         for (to, from) in training.reseed(&mut rng(self.session.seed, self.session.name, epoch as u64))? {
             tracing::info!(
                 "{}: cluster {to} lost its data and is now a perturbed copy of cluster {from}",
                 self.session.name
             );
         }
+        Ok(())
+    }
+
+    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
         self.measure(training, epoch + 1, nats, Some(waited))?;
         self.save(training, (epoch + 1) * self.steps_per_epoch)
     }

@@ -30,8 +30,6 @@ pub struct Training<'a> {
     pub model: &'a mut Mixture,
     parts: Parts,
     config: EmConfig,
-    /// Patches in the data set.
-    patches: f64,
     tree: Option<(Learner, Statistics)>,
     /// Posterior weight of every cluster since the last step `[K]`, and since the last look at lost clusters.
     weights: Tensor,
@@ -57,16 +55,7 @@ impl<'a> Training<'a> {
             _ => None,
         };
         let zeros = Tensor::zeros([model.patches.clusters() as i64], (Kind::Double, model.patches.device()));
-        Self {
-            model,
-            parts,
-            config: config.clone(),
-            patches,
-            tree,
-            weights: zeros.copy(),
-            usage: zeros,
-            truncated: (0.0, 0.0),
-        }
+        Self { model, parts, config: config.clone(), tree, weights: zeros.copy(), usage: zeros, truncated: (0.0, 0.0) }
     }
 
     /// Statistics of patches `[B, L, D]`, weighted by the posterior of their clusters; returns log p(x) `[B]` of the
@@ -98,7 +87,7 @@ impl<'a> Training<'a> {
 
     fn add(&mut self, patches: &Tensor, posterior: &Tensor) -> Result<()> {
         let (b, l, d) = patches.size3()?;
-        let posterior = posterior.reshape([b * l, -1]);
+        let posterior = posterior.reshape([b * l, self.model.patches.clusters() as i64]);
         let weights = posterior.sum_dim_intlist(0, false, Kind::Double);
         self.weights += &weights;
         self.usage += weights;
@@ -153,10 +142,12 @@ impl<'a> Training<'a> {
         let lost: Vec<usize> = order.iter().copied().filter(|&k| usage[k] < LOST * even).collect();
         let pairs: Vec<(usize, usize)> = lost.into_iter().zip(order).filter(|(to, from)| to != from).collect();
         for &(to, from) in &pairs {
-            self.model.patches.reseed(from, to, &self.config, self.patches, rng)?;
-            let half = log_weights.double_value(&[from as i64]) - std::f64::consts::LN_2;
-            let _ = log_weights.get(from as i64).fill_(half);
-            let _ = log_weights.get(to as i64).fill_(half);
+            self.model.patches.reseed(from, to, rng)?;
+            // The two share what both of them had, so that the weights go on summing to 1.
+            let both = [from, to].map(|k| log_weights.double_value(&[k as i64]).exp()).iter().sum::<f64>();
+            for k in [from, to] {
+                let _ = log_weights.get(k as i64).fill_((both / 2.0).ln());
+            }
         }
         Ok(pairs)
     }
@@ -170,7 +161,7 @@ impl<'a> Training<'a> {
     /// What a later [`Training::restore`] needs beside the model, to go on as if nothing had happened.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut named = self.model.patches.learning_state();
+        let mut named = if self.parts.patches { self.model.patches.learning_state() } else { Vec::new() };
         named.push(("training.usage".to_owned(), self.usage.copy()));
         if let Some((learner, _)) = &self.tree {
             named.extend(learner.state().into_iter().map(|(name, t)| (format!("tree.{name}"), t)));
@@ -184,6 +175,9 @@ impl<'a> Training<'a> {
     /// When a tensor is missing or does not fit.
     pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.model.restore(tensors)?;
+        if self.parts.patches {
+            self.model.patches.restore_learning(tensors)?;
+        }
         self.usage
             .copy_(tensors.get("training.usage").context("tensor training.usage is missing from the checkpoint")?);
         if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &mut self.tree) {
@@ -203,6 +197,9 @@ pub(super) fn tree_flows(
 ) -> Result<(Tensor, Tensor)> {
     let evidence = Evidence::soft(log_likelihood, tree.plan())?;
     let messages = tree.forward(&evidence, true)?;
+    if evidence.examples == 0 {
+        return Ok((messages.log_likelihood.squeeze_dim(-1), log_likelihood.zeros_like()));
+    }
     let mut unused = None;
     let statistics = statistics.unwrap_or_else(|| unused.insert(Statistics::new(tree)));
     let ones = messages.log_likelihood.ones_like();

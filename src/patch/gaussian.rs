@@ -254,7 +254,10 @@ impl PatchModel for GaussianPatches {
 
     fn step(&mut self, eta: f64) {
         let _guard = tch::no_grad_guard();
-        let batch = std::mem::take(&mut self.batch).max(f64::MIN_POSITIVE);
+        let batch = std::mem::take(&mut self.batch);
+        if batch <= 0.0 {
+            return;
+        }
         self.marginal.forget();
         let (examples, pseudocount) = (self.examples, self.pseudocount);
         device::spread(self.device(), self.components.iter().collect(), |c: &Mutex<Component>| {
@@ -262,7 +265,7 @@ impl PatchModel for GaussianPatches {
         });
     }
 
-    fn reseed(&mut self, from: usize, to: usize, _: &EmConfig, _: f64, _: &mut ChaCha8Rng) -> Result<()> {
+    fn reseed(&mut self, from: usize, to: usize, _: &mut ChaCha8Rng) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.marginal.forget();
         let other = start::split(&mut lock(&self.components[from]));
@@ -352,10 +355,7 @@ impl PatchModel for GaussianPatches {
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
-        if self.components.iter().any(|c| lock(c).memory.is_none()) {
-            return Vec::new();
-        }
-        let part = |i: usize| self.stacked(|c| c.memory.as_ref().expect("looked at above").parts()[i].shallow_clone());
+        let part = |i: usize| self.stacked(|c| c.remembered(self.examples).parts()[i].shallow_clone());
         MEMORY.into_iter().enumerate().map(|(i, name)| (format!("patch.{name}"), part(i))).collect()
     }
 
@@ -373,7 +373,6 @@ impl PatchModel for GaussianPatches {
             );
         }
         let [loadings, noise] = ["loadings", "noise"].map(|name| named(tensors, name));
-        let memory = MEMORY.map(|name| named(tensors, name));
         self.marginal.forget();
         let numbers: Vec<i64> = (0..clusters).collect();
         let one = |k: i64| {
@@ -383,13 +382,18 @@ impl PatchModel for GaussianPatches {
                 let [loadings, noise] = [loadings, noise].map(|t| t.get(k).copy());
                 new.low_rank = Some(LowRank { loadings, noise });
             }
-            if let [Ok(scales), Ok(weight), Ok(first), Ok(second)] = &memory {
-                let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());
-                new.memory = Some(Moments { scales, weight, first, second });
-            }
             Mutex::new(new)
         };
         self.components = numbers.into_iter().map(one).collect();
+        Ok(())
+    }
+    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let [scales, weight, first, second] = MEMORY.map(|name| named(tensors, name));
+        let (scales, weight, first, second) = (scales?, weight?, first?, second?);
+        for (component, k) in self.components.iter().zip(0..) {
+            let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());
+            lock(component).memory = Some(Moments { scales, weight, first, second });
+        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{HcltConfig, Start};
 use super::{MISSING, Marginals, Part, PatchModel};
+use crate::circuit::evidence;
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::tree_tables::TreeTables;
@@ -27,6 +28,8 @@ use start::from_members;
 
 /// Examples that are worth a thread.
 const LEAST: i64 = 16;
+/// How far the tables of a re-seeded tree are moved: every entry by up to this share of itself.
+const RESEEDED: f64 = 0.2;
 
 /// How wide trees are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct HcltPatches {
     marginals: Tensor,
     /// Patches accumulated since the last step.
     batch: f64,
+    /// How it learns: settings, and patches in the data set; none before a training begins.
+    learning: Option<(EmConfig, f64)>,
 }
 
 impl HcltPatches {
@@ -76,6 +81,7 @@ impl HcltPatches {
             lows: Tensor::from_slice(&lows).to_device(device),
             marginals: marginals.to_kind(Kind::Double),
             batch: 0.0,
+            learning: None,
         };
         let size = match config.forest {
             0 if device.is_cuda() => model.trees.len(),
@@ -137,20 +143,30 @@ impl HcltPatches {
         forests.into_iter().find(|(_, f)| f.trees.contains(&tree)).expect("a tree of this model")
     }
 
-    /// Make the forest of a tree that has changed anew; other trees in it keep their tables. Learning starts over for all
-    /// of them.
-    fn rebuild(&mut self, changed: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
-        let (number, trees) = {
-            let (number, forest) = self.forest_of(changed);
-            (number, forest.trees.clone())
-        };
+    /// Make the forest of a tree that has changed anew, with these tables for it; other trees in it keep their tables and
+    /// what they remember.
+    fn rebuild(&mut self, changed: usize, tables: &TreeTables, rng: &mut ChaCha8Rng) -> Result<()> {
+        let number = self.forest_of(changed).0;
+        let old = lock(&self.forests[number]);
+        let trees = old.trees.clone();
         let mut new = self.forest(trees.clone())?;
-        for tree in trees.clone().filter(|&t| t != changed) {
-            new.circuit.set_tree_tables(tree - trees.start, &self.tables(tree), 0.0, rng);
+        let kept = || (0..trees.len()).filter(|t| trees.start + t != changed);
+        for tree in kept() {
+            new.circuit.put_tree_tables(tree, &old.circuit.tree_tables(tree));
         }
-        new.learner = Some(self.new_learner(&new, config, examples));
+        new.circuit.set_tree_tables(changed - trees.start, tables, RESEEDED, rng);
+        new.learner = self.learner_for(&new);
+        if let (Some(from), Some(to)) = (&old.learner, &mut new.learner) {
+            kept().for_each(|tree| to.take_over(&new.circuit, from, &old.circuit, tree));
+        }
+        drop(old);
         self.forests[number] = Mutex::new(new);
         Ok(())
+    }
+
+    /// A learner for a forest of this model, where it learns.
+    fn learner_for(&self, forest: &Forest) -> Option<Learner> {
+        self.learning.as_ref().map(|(config, examples)| self.new_learner(forest, config, *examples))
     }
 
     /// Integers to table rows: `value - low`, negative where missing.
@@ -163,7 +179,10 @@ impl HcltPatches {
         );
         let patches = patches.to_device(self.device()).to_kind(Kind::Int64);
         let missing = patches.eq(MISSING);
-        Ok((patches - &self.lows).masked_fill(&missing, -1))
+        let rows: Tensor = patches - &self.lows;
+        let below = rows.lt(0).logical_and(&missing.logical_not()).any();
+        crate::require!(below.int64_value(&[]) == 0, "the patches hold a value below the range of its variable");
+        Ok(rows.masked_fill(&missing, evidence::MISSING))
     }
 
     fn new_learner(&self, forest: &Forest, config: &EmConfig, examples: f64) -> Learner {
@@ -232,9 +251,10 @@ impl PatchModel for HcltPatches {
 
     fn start(&mut self, config: &EmConfig, examples: f64) {
         self.batch = 0.0;
+        self.learning = Some((config.clone(), examples));
         for forest in &self.forests {
             let mut forest = lock(forest);
-            forest.learner = Some(self.new_learner(&forest, config, examples));
+            forest.learner = self.learner_for(&forest);
             forest.statistics.clear();
         }
     }
@@ -279,13 +299,12 @@ impl PatchModel for HcltPatches {
         self.width.heads == 1
     }
 
-    fn reseed(&mut self, from: usize, to: usize, config: &EmConfig, examples: f64, rng: &mut ChaCha8Rng) -> Result<()> {
+    fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()> {
         let tables = self.tables(from);
         let tree = self.trees[from].clone();
         self.trees[to] = tree;
-        self.rebuild(to, config, examples, rng)?;
-        self.set_tables(to, &tables, 0.2, rng);
-        Ok(())
+        let _ = self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
+        self.rebuild(to, &tables, rng)
     }
 
     fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
@@ -339,20 +358,30 @@ impl PatchModel for HcltPatches {
     }
 
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let trees =
-            read_trees(tensors.get("patch.trees").context("tensor patch.trees is missing from the checkpoint")?)?;
-        if trees != self.trees {
-            let learners: Vec<Option<Learner>> = self.forests.iter().map(|f| lock(f).learner.take()).collect();
-            let new = Self::uniform(&self.config, trees, self.width, &self.ranges, &self.marginals)?;
-            (self.trees, self.forests) = (new.trees, new.forests);
-            self.forests.iter().zip(learners).for_each(|(f, learner)| lock(f).learner = learner);
+        let named =
+            |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
+        let (trees, marginals) = (read_trees(named("patch.trees")?)?, named("patch.marginals")?);
+        if trees != self.trees || *marginals != self.marginals {
+            let new = Self::uniform(&self.config, trees, self.width, &self.ranges, marginals)?;
+            (self.trees, self.forests, self.marginals) = (new.trees, new.forests, new.marginals);
+            for forest in &self.forests {
+                let mut forest = lock(forest);
+                forest.learner = self.learner_for(&forest);
+            }
         }
         for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
             let forest = &mut *forest;
             let prefix = format!("patch.{i}");
             forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
+        }
+        Ok(())
+    }
+
+    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
+            let forest = &mut *forest;
             if let Some(learner) = &mut forest.learner {
-                let dotted = format!("{prefix}.");
+                let dotted = format!("patch.{i}.");
                 let own =
                     tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
                 learner.restore(&forest.circuit, &own.collect())?;

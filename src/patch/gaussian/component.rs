@@ -151,10 +151,14 @@ impl Component {
         let spread = common.scales.square().mean(Kind::Double);
         let blend = covariance / spread * count + &common.prior_shape * common.prior_strength;
         let shape = floored(&(blend / (count + common.prior_strength)), common.floor);
-        let even = common.even();
-        let low_rank = common.rank.map(|rank| LowRank::principal(&shape, rank, common.floor));
-        let shape = low_rank.as_ref().map_or(shape, LowRank::shape);
-        Self { low_rank, ..Self::new(mean, &shape, &even, share, common) }
+        Self::of_shape(mean, &shape, &common.even(), share, common)
+    }
+
+    /// A component with these parameters, or the nearest factor analyser's by principal axes where a rank is given.
+    pub fn of_shape(mean: &Tensor, shape: &Tensor, log_weights: &Tensor, share: f64, common: &Common) -> Self {
+        let low_rank = common.rank.map(|rank| LowRank::principal(shape, rank, common.floor));
+        let own = low_rank.as_ref().map(LowRank::shape);
+        Self { low_rank, ..Self::new(mean, own.as_ref().unwrap_or(shape), log_weights, share, common) }
     }
 
     /// The same parameters, nothing accumulated or remembered.
@@ -205,11 +209,16 @@ impl Component {
     /// M-step of size `eta` from a batch of `batch` patches of a data set of `examples`; `pseudocount` smooths the
     /// scales' weights.
     pub fn step(&mut self, eta: f64, batch: f64, examples: f64, pseudocount: f64) {
-        let mut memory = self.memory.take().unwrap_or_else(|| self.implied(examples));
+        let mut memory = self.remembered(examples);
         let new = self.batch.take().map_or_else(|| memory.zeros_like(), |batch| batch.about(&self.mean, &self.common));
         memory.blend(1.0 - eta, &new, eta * examples / batch);
         self.set(&memory, examples, pseudocount);
         self.memory = Some(memory);
+    }
+
+    /// The decayed statistics; before the first step, those that the parameters stand for.
+    pub fn remembered(&self, examples: f64) -> Moments {
+        self.memory.as_ref().map_or_else(|| self.implied(examples), Moments::copy)
     }
 
     /// The parameters that are most probable for these moments.
@@ -252,7 +261,7 @@ impl Component {
     }
 
     /// The moments of `examples` times this component's share of patches that would lead to its present parameters.
-    fn implied(&self, examples: f64) -> Moments {
+    pub fn implied(&self, examples: f64) -> Moments {
         let common = &self.common;
         let n = self.share * examples;
         let weights = self.log_weights.exp();
@@ -304,6 +313,13 @@ impl Moments {
 
     fn zeros_like(&self) -> Self {
         let [scales, weight, first, second] = self.parts().map(Tensor::zeros_like);
+        Self { scales, weight, first, second }
+    }
+
+    /// A copy that shares no memory.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let [scales, weight, first, second] = self.parts().map(Tensor::copy);
         Self { scales, weight, first, second }
     }
 

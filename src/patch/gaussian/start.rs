@@ -72,7 +72,7 @@ pub fn split(component: &mut Component) -> Component {
     let shape = &component.shape - axis.outer(&axis);
     let side = |sign: f64| {
         let mean = &component.mean + &axis * sign;
-        Component::new(&mean, &shape, &component.log_weights, component.share / 2.0, &component.common)
+        Component::of_shape(&mean, &shape, &component.log_weights, component.share / 2.0, &component.common)
     };
     let (one, other) = (side(1.0), side(-1.0));
     *component = one;

@@ -51,6 +51,12 @@ impl Forest {
     pub(super) fn log_likelihood(&self, values: &Tensor) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let n = values.size()[0];
+        if n == 0 {
+            return Ok(Tensor::zeros(
+                [0, self.circuit.plan().trees * self.circuit.plan().heads],
+                (Kind::Double, values.device()),
+            ));
+        }
         let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
             let some = values.narrow(0, start, self.chunk().min(n - start));
             self.circuit.log_likelihood(&Evidence::shared(&some, self.circuit.plan())?)

@@ -1,0 +1,204 @@
+//! A training that is saved, read back and gone on with ends where an unbroken one does, also after clusters were re-seeded.
+
+use std::collections::BTreeMap;
+
+use lvd::color::ColorSpace;
+use lvd::data::patches::Region;
+use lvd::data::pictures::PictureShape;
+use lvd::data::view::View;
+use lvd::em::back_off::BackOffConfig;
+use lvd::em::{EmConfig, InputFamily, Rule};
+use lvd::mixture::train::{Parts, Training};
+use lvd::mixture::{Mixture, Prior, Reading, even_weights};
+use lvd::patch;
+use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
+use lvd::random::rng;
+use rand::RngExt;
+use tch::{Device, Kind, Tensor};
+
+const BOTH: Parts = Parts { patches: true, prior: true };
+const PICTURES: usize = 64;
+
+fn view() -> View {
+    let shape = PictureShape { height: 4, width: 4, channels: 1, levels: 12 };
+    View::new(shape, ColorSpace::Grey, Region::Whole, 2).unwrap()
+}
+
+/// Pictures of three kinds: dark, middle, bright; u8 `[PICTURES, 4, 4, 1]`.
+fn pictures(seed: u64) -> Tensor {
+    let mut rng = rng(seed, "pictures", 0);
+    let values: Vec<u8> = (0..PICTURES)
+        .flat_map(|i| {
+            let base = 4 * (i % 3) as u8;
+            (0..16).map(|j| base + rng.random_range(0..=(1 + j % 3))).collect::<Vec<u8>>()
+        })
+        .collect();
+    Tensor::from_slice(&values).view([-1, 4, 4, 1])
+}
+
+fn evidence(model: &Mixture, step: u64) -> Tensor {
+    model.evidence(&pictures(step), model.readings()[0], &mut rng(step, "noise", 0)).unwrap()
+}
+
+fn start(family: &FamilyConfig) -> Mixture {
+    let config = PatchConfig { size: 2, family: family.clone() };
+    let integers = view().integers(&pictures(0)).unwrap().view([-1, 4]);
+    let patches = match family {
+        FamilyConfig::Hclt(_) => integers,
+        FamilyConfig::Gaussian(_) => integers.to_kind(Kind::Float) + 0.5,
+    };
+    // Different patches for every cluster, so that their trees and marginals differ.
+    let members: Vec<Tensor> = (0..3).map(|k| patches.narrow(0, k * 64, 64 + 20 * k)).collect();
+    let patches =
+        patch::start(&config, &members, &view().ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0))
+            .unwrap();
+    Mixture { view: view(), patches, prior: Prior::Independent(even_weights(3, Device::Cpu)) }
+}
+
+/// Clusters by code for all patches: none has the last one, so that it loses its data.
+fn without_last() -> Tensor {
+    Tensor::arange(PICTURES as i64 * 4, (Kind::Int64, Device::Cpu)).remainder(2).view([-1, 4])
+}
+
+fn steps(training: &mut Training, range: std::ops::Range<u64>) {
+    for step in range {
+        let patches = evidence(training.model, step);
+        training.accumulate(&patches).unwrap();
+        training.step(0.4);
+    }
+}
+
+fn saved(training: &Training) -> BTreeMap<String, Tensor> {
+    let all = training.model.tensors().into_iter().chain(training.state());
+    all.map(|(name, tensor)| (name, tensor.copy())).collect()
+}
+
+fn families() -> Vec<(&'static str, FamilyConfig, EmConfig)> {
+    let em = EmConfig { batch: 0, ..EmConfig::default() };
+    let hclt = HcltConfig { states: 3, ..HcltConfig::default() };
+    let back_off = EmConfig { back_off: Some(BackOffConfig { pseudocount: 2.0, run: 3 }), ..em.clone() };
+    let anemone = EmConfig { rule: Rule::Anemone { share: 0.4, momentum: 0.9 }, ..em.clone() };
+    let logistic = HcltConfig { inputs: InputFamily::DiscretisedLogistic, ..hclt.clone() };
+    let gaussian = GaussianConfig { scales: 3, ..GaussianConfig::default() };
+    let low_rank = GaussianConfig { covariance: Covariance::LowRank { rank: 2 }, ..gaussian.clone() };
+    vec![
+        ("a tree by itself", FamilyConfig::Hclt(hclt.clone()), em.clone()),
+        ("trees in forests of two", FamilyConfig::Hclt(HcltConfig { forest: 2, ..hclt.clone() }), em.clone()),
+        ("inputs that back off", FamilyConfig::Hclt(HcltConfig { forest: 3, ..hclt.clone() }), back_off),
+        ("momentum", FamilyConfig::Hclt(HcltConfig { forest: 2, ..hclt }), anemone),
+        ("logistic inputs", FamilyConfig::Hclt(logistic), em.clone()),
+        ("Gaussians", FamilyConfig::Gaussian(gaussian), em.clone()),
+        ("Gaussians of low rank", FamilyConfig::Gaussian(low_rank), em),
+    ]
+}
+
+#[test]
+fn a_training_resumed_after_a_reseed_equals_the_unbroken_one() {
+    for (name, family, em) in families() {
+        let mut unbroken = start(&family);
+        let mut training = Training::new(&mut unbroken, BOTH, &em, PICTURES);
+        steps(&mut training, 0..2);
+        let patches = evidence(training.model, 2);
+        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.step(0.4);
+        // What the model saw so far counts too: look once, then only at a cluster that has lost everything.
+        training.reseed(&mut rng(5, "reseed", 0)).unwrap();
+        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.step(0.4);
+        let lost = training.reseed(&mut rng(5, "reseed", 1)).unwrap();
+        assert_eq!(lost.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2], "{name}");
+        let state = saved(&training);
+        steps(&mut training, 3..6);
+        let expected = saved(&training);
+
+        let mut again = start(&family);
+        let mut training = Training::new(&mut again, BOTH, &em, PICTURES);
+        training.restore(&state).unwrap();
+        for (name, tensor) in saved(&training) {
+            assert_eq!(tensor, state[&name], "{name} right after reading");
+        }
+        steps(&mut training, 3..6);
+        let found = saved(&training);
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{name}");
+        for (tensor, value) in &expected {
+            assert_eq!(&found[tensor], value, "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn the_best_model_is_read_back_while_its_training_goes_on() {
+    for (name, family, em) in families() {
+        let mut model = start(&family);
+        let before = model.tensors().into_iter().map(|(n, t)| (n, t.copy())).collect::<BTreeMap<_, _>>();
+        let mut training = Training::new(&mut model, BOTH, &em, PICTURES);
+        steps(&mut training, 0..1);
+        let patches = evidence(training.model, 1);
+        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.step(0.4);
+        training.reseed(&mut rng(5, "reseed", 1)).unwrap();
+        model.restore(&before).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        for (tensor, value) in model.tensors() {
+            assert_eq!(value, before[&tensor], "{name}: {tensor}");
+        }
+    }
+}
+
+#[test]
+fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
+    // One picture of two patches of one pixel with three levels: nine pictures.
+    let shape = PictureShape { height: 1, width: 2, channels: 1, levels: 3 };
+    let view = View::new(shape, ColorSpace::Grey, Region::Whole, 1).unwrap();
+    let config = PatchConfig { size: 1, family: FamilyConfig::Hclt(HcltConfig { states: 2, ..HcltConfig::default() }) };
+    let members: Vec<Tensor> = (0..4).map(|k| Tensor::from_slice(&[k % 3, 1, (k + 1) % 3]).view([3, 1])).collect();
+    let patches =
+        patch::start(&config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0)).unwrap();
+    let mut model = Mixture { view, patches, prior: Prior::Independent(even_weights(4, Device::Cpu)) };
+    let em = EmConfig { pseudocount: 0.5, ..EmConfig::default() };
+    let mut training = Training::new(&mut model, BOTH, &em, 9);
+    let worlds: Vec<u8> = (0..9u8).flat_map(|x| [x / 3, x % 3]).collect();
+    let worlds = view.integers(&Tensor::from_slice(&worlds).view([9, 1, 2, 1])).unwrap();
+    // Clusters 0 and 1 have all patches, 0 more than 1: 2 and 3 are lost.
+    let codes = Tensor::from_slice(&[0i64, 0, 1]).repeat([6]).view([9, 2]);
+    training.accumulate_assigned(&worlds, &codes).unwrap();
+    training.step(0.3);
+    let lost = training.reseed(&mut rng(2, "reseed", 0)).unwrap();
+    assert_eq!(lost, [(2, 0), (3, 1)]);
+    let total = model.log_likelihood(&model.patch_log_likelihood(&worlds).unwrap()).unwrap().exp().sum(Kind::Double);
+    assert!((total.double_value(&[]) - 1.0).abs() < 1e-6, "{total:?}");
+    let Prior::Independent(log_weights) = &model.prior else { panic!("independent") };
+    assert!((log_weights.exp().sum(Kind::Double).double_value(&[]) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_step_from_an_empty_batch_changes_nothing() {
+    for (name, family, em) in families() {
+        let mut model = start(&family);
+        let before: Vec<(String, Tensor)> = model.patches.tensors().into_iter().map(|(n, t)| (n, t.copy())).collect();
+        let none = Tensor::zeros([0, 4, 4, 1], (Kind::Uint8, Device::Cpu));
+        let reading = model.readings()[0];
+        let patches = model.evidence(&none, reading, &mut rng(0, "noise", 0)).unwrap();
+        let mut training = Training::new(&mut model, Parts { patches: true, prior: false }, &em, PICTURES);
+        assert_eq!(training.accumulate(&patches).unwrap().size(), [0], "{name}");
+        training.step(0.5);
+        for ((tensor, old), (_, new)) in before.iter().zip(model.patches.tensors()) {
+            assert_eq!(*old, new, "{name}: {tensor}");
+        }
+        if reading == Reading::Density {
+            let none = model.evidence(&none, Reading::Ordered, &mut rng(0, "noise", 0)).unwrap();
+            assert_eq!(model.patch_log_likelihood(&none).unwrap().size(), [0, 4, 3]);
+        }
+    }
+}
+
+#[test]
+fn values_outside_of_their_range_are_refused_by_every_family_and_reading() {
+    for (name, family, _) in families() {
+        let model = start(&family);
+        for (wrong, row) in [(-1i64, 0), (12, 3), (-300, 1)] {
+            let patches = Tensor::full([5, 1, 4], 3, (Kind::Int16, Device::Cpu));
+            let _ = patches.get(row).get(0).get(2).fill_(wrong);
+            assert!(model.patch_log_likelihood(&patches).is_err(), "{name}: {wrong}");
+        }
+    }
+}
