@@ -2,6 +2,7 @@
 
 mod eval;
 mod experiment;
+pub mod output;
 mod report;
 mod teacher;
 
@@ -13,8 +14,10 @@ use clap_complete::Shell;
 
 use crate::experiment::read;
 use crate::experiment::stage::Stage;
+use crate::run::interrupt;
 use eval::EvalArgs;
 use experiment::{ExperimentArgs, run};
+use output::Output;
 use report::ReportArgs;
 
 /// Distil deep generative models into probabilistic circuits and measure them in bits per dimension.
@@ -63,14 +66,17 @@ enum Command {
 ///
 /// # Errors
 /// Refusals and faults, for `main` to print.
-pub fn execute(cli: &Cli) -> Result<String> {
+pub fn execute(cli: &Cli) -> Result<Output> {
     let cuda = cli.libtorch_cuda.as_deref();
-    match &cli.command {
+    if !cli.command.saves() {
+        interrupt::end_at_once();
+    }
+    let said = match &cli.command {
         Command::Run(args) => run(args, cuda, None),
         Command::TrainTeacher(args) => run(args, cuda, Some(Stage::Teacher)),
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
         Command::Distill(args) => run(args, cuda, Some(Stage::Joint)),
-        Command::Eval(args) => eval::execute(args, cuda),
+        Command::Eval(args) => return eval::execute(args, cuda),
         Command::Teacher(command) => teacher::execute(command, cuda),
         Command::Plan(args) => experiment::describe(args, cuda),
         Command::Report(args) => report::execute(args),
@@ -79,6 +85,18 @@ pub fn execute(cli: &Cli) -> Result<String> {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "lvd", &mut script);
             Ok(String::from_utf8(script)?)
+        }
+    };
+    said.map(Output::from)
+}
+
+impl Command {
+    /// Whether there is something to save when the user asks to stop.
+    fn saves(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::TrainTeacher(_) | Self::AssignLatents(_) | Self::Distill(_) => true,
+            Self::Teacher(command) => command.saves(),
+            Self::Eval(_) | Self::Plan(_) | Self::Report(_) | Self::Schema | Self::Completions { .. } => false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! device asks for it. [`open`] must come before any other use of libtorch, and [`set_threads`] right after it.
 
 mod cuda;
+pub mod fault;
 mod machine;
 mod memory;
 

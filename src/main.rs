@@ -1,28 +1,38 @@
 //! Parse, set up logging, dispatch, print, choose the exit code. Everything else is in the library.
 
-use std::io::Write;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use lvd::cli::output::Output;
 use lvd::cli::{self, Cli};
 use lvd::device;
+use lvd::device::fault;
 use lvd::refusal::{Interrupted, Refusal};
 use lvd::run::{interrupt, log};
 use tracing_subscriber::filter::LevelFilter;
 
+#[global_allocator]
+static ALLOCATOR: OrExit = OrExit;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     device::keep_freed_memory();
-    std::panic::set_hook(Box::new(report_bug));
+    std::panic::set_hook(Box::new(report_panic));
     log::init(if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
     if let Err(error) = interrupt::install() {
         return fail(&error);
     }
     match std::panic::catch_unwind(|| cli::execute(&cli)) {
-        Ok(Ok(text)) => {
-            // A reader that has seen enough, such as `head`, is no fault.
-            match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&error.into()),
+        Ok(Ok(Output { text, fault })) => {
+            let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", text.trim_end()) };
+            match (printed, fault) {
+                (_, Some(fault)) => fail(&fault),
+                // A reader that has seen enough, such as `head`, is no fault.
+                (Err(error), None) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    fail(&anyhow::Error::from(error).context("stdout: cannot be written"))
+                }
                 _ => ExitCode::SUCCESS,
             }
         }
@@ -32,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("lvd: {error:#}");
+    say(&format!("lvd: {}", fault::without_frames(&format!("{error:#}"))));
     match error {
         e if e.is::<Interrupted>() => ExitCode::from(130),
         e if e.is::<Refusal>() => ExitCode::from(2),
@@ -40,7 +50,61 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn report_bug(panic: &std::panic::PanicHookInfo) {
-    let version = env!("CARGO_PKG_VERSION");
-    eprintln!("lvd {version}: this is a bug, please report it with the command and the lines below\n{panic}");
+/// A fault of libtorch is no bug of ours: it is told in a line. Everything else is.
+fn report_panic(panic: &std::panic::PanicHookInfo) {
+    match fault::of_libtorch(&panic.to_string()) {
+        Some(fault) => say(&format!("lvd: {fault}")),
+        None => {
+            let version = env!("CARGO_PKG_VERSION");
+            say(&format!(
+                "lvd {version}: this is a bug, please report it with the command and the lines below\n{panic}"
+            ));
+        }
+    }
+}
+
+/// Write a line to stderr, if there is one that can be written to.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The system's allocator; where it has no memory left, the process ends with a line instead of a signal.
+struct OrExit;
+
+// SAFETY: every call goes to the system's allocator, and what it returns is returned unless it is null.
+unsafe impl GlobalAlloc for OrExit {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        or_exit(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        or_exit(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        or_exit(unsafe { System.realloc(old, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+fn or_exit(memory: *mut u8, size: usize) -> *mut u8 {
+    if memory.is_null() {
+        // No allocation here: the digits go into an array.
+        let mut digits = [b'0'; 20];
+        let (mut rest, mut first) = (size, digits.len());
+        while rest > 0 && first > 0 {
+            first -= 1;
+            digits[first] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let mut stderr = io::stderr().lock();
+        let _ = stderr.write_all(b"lvd: out of memory: ").and_then(|()| stderr.write_all(&digits[first..]));
+        let _ = stderr.write_all(fault::LOWER.as_bytes());
+        // SAFETY: ends the process without running destructors, which could need memory.
+        unsafe { libc::_exit(1) }
+    }
+    memory
 }

@@ -25,6 +25,7 @@ use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::latent_tree::certain;
 use crate::patch::{Input, PatchModel};
+use crate::random::Draws;
 use crate::{refusal, require};
 
 /// Which number stands for log P(x). Every number says which reading it is of.
@@ -191,19 +192,19 @@ impl Mixture {
     }
 
     /// The patches `[B, L, D]` of pixels u8 `[B, H, W, C]` for a reading, on the model's device; noise for the density
-    /// comes from `rng`.
+    /// comes from `draws`.
     ///
     /// # Errors
     /// A refusal where the model has no such reading.
-    pub fn evidence(&self, pixels: &Tensor, reading: Reading, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        self.evidence_of(&self.view, pixels, reading, rng)
+    pub fn evidence(&self, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<Tensor> {
+        self.evidence_of(&self.view, pixels, reading, draws)
     }
 
     /// The same for pictures of another size, by a view of their own.
     ///
     /// # Errors
     /// As [`Mixture::evidence`].
-    pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<Tensor> {
         let readings = self.readings();
         if reading == Reading::Ordered && readings == [Reading::Density] {
             return Err(refusal!(
@@ -219,7 +220,7 @@ impl Mixture {
         );
         let pixels = pixels.to_device(self.patches.device());
         match reading {
-            Reading::Density => Ok(view.dequantised(&pixels, rng)),
+            Reading::Density => Ok(view.dequantised(&pixels, draws)),
             Reading::Exact | Reading::Ordered => view.integers(&pixels),
         }
     }

@@ -16,6 +16,34 @@ pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(digest.into())
 }
 
+/// The random streams of one purpose in one pass over some pictures: a stream a picture, so that what is drawn for a
+/// picture does not depend on the batch that it comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws<'a> {
+    /// Seed of the run.
+    pub seed: u64,
+    /// What is drawn.
+    pub purpose: &'a str,
+    /// Epoch, or number of the draw.
+    pub pass: u64,
+    /// Numbers of the pictures in their set, in the order of the batch.
+    pub pictures: &'a [usize],
+}
+
+impl Draws<'_> {
+    /// The stream of the i-th picture of the batch.
+    #[must_use]
+    pub fn of(&self, i: usize) -> ChaCha8Rng {
+        let digest = Sha256::new()
+            .chain_update(self.seed.to_le_bytes())
+            .chain_update(self.pass.to_le_bytes())
+            .chain_update((self.pictures[i] as u64).to_le_bytes())
+            .chain_update(self.purpose)
+            .finalize();
+        ChaCha8Rng::from_seed(digest.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,7 +94,11 @@ fn changed_data_are_refused_where_no_key_explains_them_and_the_first_start_is_ke
     assert_ne!(again.started, manifest.started);
     config["seed"] = json!(8);
     run.begin(&config, again.clone(), &sources).unwrap();
-    assert_eq!(run.manifest().unwrap(), manifest, "started is kept, finished is open again");
+    let now = run.manifest().unwrap();
+    assert_eq!(now.started, manifest.started, "the first start is kept");
+    assert!(now.finished.is_some(), "finished until a stage is done again");
+    run.reopen().unwrap();
+    assert_eq!(run.manifest().unwrap(), manifest);
     again.data.insert("test".into(), "bb".into());
     config["em"]["epochs"] = json!(9);
     let text = refusal_of(&run.begin(&config, again.clone(), &sources).unwrap_err());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
+use super::output::Output;
 use crate::data::{Format, Split};
 use crate::device::{self, DeviceChoice};
 use crate::experiment::eval::{self, Request};
@@ -58,7 +59,7 @@ pub(super) struct EvalArgs {
 }
 
 /// Evaluate and say how well.
-pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
+pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
     let single = args.runs.len() == 1;
     require!(
         single || !(args.json || args.per_image.is_some()),
@@ -76,12 +77,20 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<String> {
         observed: args.observed,
         root: args.data_root.clone(),
     };
-    let reports = eval::evaluate_all(&args.runs, &request, device)?;
-    if let (Some(path), Some(report)) = (&args.per_image, reports.first()) {
-        report.write_per_image(path)?;
+    eval::check_comparable(&args.runs)?;
+    let mut lines = Vec::new();
+    for run in &args.runs {
+        let report = match eval::evaluate(run, &request, device) {
+            Ok(report) => report,
+            // What is known already is said before what went wrong.
+            Err(fault) => return Ok(Output { text: lines.join("\n"), fault: Some(fault) }),
+        };
+        lines.push(if args.json { report.json().to_string() } else { report.line() });
+        if let Some(path) = &args.per_image
+            && let Err(fault) = report.write_per_image(path)
+        {
+            return Ok(Output { text: lines.join("\n"), fault: Some(fault) });
+        }
     }
-    match reports.first() {
-        Some(report) if args.json => Ok(report.json().to_string()),
-        _ => Ok(reports.iter().map(eval::Report::line).collect::<Vec<_>>().join("\n")),
-    }
+    Ok(lines.join("\n").into())
 }

@@ -72,6 +72,14 @@ pub struct FeaturesArgs {
     split: Split,
 }
 
+impl TeacherCommand {
+    /// Whether there is something to save when the user asks to stop.
+    #[must_use]
+    pub fn saves(&self) -> bool {
+        matches!(self, Self::Features(_))
+    }
+}
+
 /// Do what was asked; returns what is to be printed.
 ///
 /// # Errors

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::patches::{PatchGrid, Region};
 use super::pictures::PictureShape;
 use crate::color::ColorSpace;
+use crate::random::Draws;
 use crate::require;
 use crate::wavelet::{self, Transform};
 
@@ -118,10 +118,16 @@ impl View {
         Ok(self.grid.cut(&self.whole_integers(pixels)))
     }
 
-    /// Pixels u8 `[B, H, W, C]` with noise, drawn evenly from `[0, 1)`, to patches of floats, float32 `[B, L, D]`.
-    pub fn dequantised(&self, pixels: &Tensor, rng: &mut ChaCha8Rng) -> Tensor {
+    /// Pixels u8 `[B, H, W, C]` with noise, drawn evenly from `[0, 1)` for every picture by itself, to patches of floats,
+    /// float32 `[B, L, D]`.
+    pub fn dequantised(&self, pixels: &Tensor, draws: &Draws) -> Tensor {
         let integers = self.whole_integers(pixels).to_kind(Kind::Float);
-        let noise: Vec<f32> = (0..integers.numel()).map(|_| rng.random::<f32>()).collect();
+        let each = integers.numel() / draws.pictures.len().max(1);
+        let mut noise = Vec::with_capacity(integers.numel());
+        for i in 0..draws.pictures.len() {
+            let mut rng = draws.of(i);
+            noise.extend((0..each).map(|_| rng.random::<f32>()));
+        }
         let noise = Tensor::from_slice(&noise).view_as(&integers).to_device(integers.device());
         let dequantised = integers + noise;
         self.grid.cut(&match self.transform {

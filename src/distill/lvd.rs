@@ -13,7 +13,8 @@ use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::{PatchConfig, Start};
 use crate::patch::{self, Input};
-use crate::random::rng;
+use crate::random::{Draws, rng};
+use crate::run::interrupt;
 
 /// Pictures read in one go while patches are collected.
 const CHUNK: usize = 256;
@@ -51,7 +52,6 @@ fn members(
     config: &PatchConfig,
 ) -> Result<Vec<Tensor>> {
     let limit = config.family.start_examples();
-    let mut noise = rng(session.seed, "noise of patches to start from", 0);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng(session.seed, "patches to start from", 0));
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
@@ -60,10 +60,14 @@ fn members(
         if counts.iter().all(|&n| n >= limit) {
             break;
         }
+        interrupt::check()?;
         let pixels = session.train.batch(indices)?;
         let patches = match config.family.input() {
             Input::Integers => view.integers(&pixels)?,
-            Input::Dequantised => view.dequantised(&pixels, &mut noise),
+            Input::Dequantised => {
+                let purpose = "noise of patches to start from";
+                view.dequantised(&pixels, &Draws { seed: session.seed, purpose, pass: 0, pictures: indices })
+            }
         };
         let patches = patches.reshape([-1, view.variables() as i64]);
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +18,7 @@ use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{self, Measure, code_lengths};
 use crate::mixture::train::{Parts, Training};
 use crate::mixture::{Mixture, Prior};
-use crate::random::rng;
+use crate::random::{Draws, rng};
 use crate::refusal::Interrupted;
 use crate::run::{checkpoint, interrupt, progress};
 
@@ -65,22 +64,23 @@ pub fn train(
     let mut training = Training::new(model, parts, config, pictures);
     let done = run.resume(&mut training)?;
     if done == 0 {
-        run.measure(&mut training, 0, &[], None)?;
+        run.session.metrics.forget(run.session.name)?;
+        run.measure(&mut training, 0, Nats::default(), None)?;
     }
     for epoch in done / steps_per_epoch..config.epochs {
         run.epoch(&mut training, epoch, done, clusters)?;
     }
     run.bar.finish_and_clear();
-    let best = run.session.stage.path(BEST);
-    model.restore(&checkpoint::load(&best, model.patches.device())?.tensors)?;
-    std::fs::remove_file(&best).with_context(|| format!("{}: cannot be removed", best.display()))
+    let best = run.session.stage.state(BEST);
+    model.restore(&checkpoint::load(&best, model.patches.device())?.tensors)
 }
 
 impl Loop<'_, '_> {
     /// Steps already done, with their results taken up.
     fn resume(&mut self, training: &mut Training) -> Result<usize> {
         let path = self.session.stage.partial();
-        if !path.exists() {
+        // The best model is always saved before the partial one: without it the rest is of no use.
+        if !path.exists() || !self.session.stage.state(BEST).exists() {
             return Ok(0);
         }
         let saved = checkpoint::load(&path, training.model.patches.device())?;
@@ -100,17 +100,15 @@ impl Loop<'_, '_> {
     fn epoch(&mut self, training: &mut Training, epoch: usize, done: usize, clusters: &Clusters) -> Result<()> {
         let order = epoch_order(self.session.train.len(), self.session.seed, epoch as u64);
         let mut step = done.max(epoch * self.steps_per_epoch);
-        let (seed, augment, pictures) = (self.session.seed, self.session.augment, order.len());
-        let mut seen = (step - epoch * self.steps_per_epoch) * self.batch;
-        let noise = format!("{}: noise and shifts", self.session.name);
+        let (seed, augment) = (self.session.seed, self.session.augment);
+        let [noise, shifts] = ["noise", "shifts"].map(|what| format!("{}: {what}", self.session.name));
         let left = order[(step - epoch * self.steps_per_epoch) * self.batch..].to_vec();
-        let (mut nats, mut pending) = (Vec::with_capacity(left.len()), 0);
+        let (mut nats, mut pending) = (Nats::default(), 0);
         let mut batches = Prefetcher::new(self.session.train.clone(), left, self.session.micro_batch, AHEAD)?;
         while let Some(some) = batches.next() {
             let some = some?;
-            let mut rng = rng(seed, &noise, (epoch * pictures + seen) as u64);
-            seen += some.indices.len();
-            nats.extend(accumulate(training, &some, clusters, augment, &mut rng)?);
+            let draws = |purpose| Draws { seed, purpose, pass: epoch as u64, pictures: &some.indices };
+            nats.add(&accumulate(training, &some, clusters, augment, [&draws(&noise), &draws(&shifts)])?);
             self.bar.inc(some.indices.len() as u64);
             pending += some.indices.len();
             if pending < self.batch && batches.left() > 0 {
@@ -125,7 +123,7 @@ impl Loop<'_, '_> {
                 if matches!(clusters, Clusters::Posterior) {
                     self.reseed(training, epoch)?;
                 }
-                self.finish_epoch(training, epoch, &nats, batches.seconds_waited())?;
+                self.finish_epoch(training, epoch, nats, batches.seconds_waited())?;
             }
             if interrupt::requested() {
                 self.save(training, step)?;
@@ -145,18 +143,17 @@ impl Loop<'_, '_> {
         Ok(())
     }
 
-    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: f64) -> Result<()> {
+    fn finish_epoch(&mut self, training: &mut Training, epoch: usize, nats: Nats, waited: f64) -> Result<()> {
         self.measure(training, epoch + 1, nats, Some(waited))?;
         self.save(training, (epoch + 1) * self.steps_per_epoch)
     }
 
     /// Validation after an epoch; the model is kept where it is the best so far.
-    fn measure(&mut self, training: &mut Training, epoch: usize, nats: &[f64], waited: Option<f64>) -> Result<()> {
+    fn measure(&mut self, training: &mut Training, epoch: usize, nats: Nats, waited: Option<f64>) -> Result<()> {
         let valid = watch(self.session, training.model)?;
         let mut values = json!({"valid_bpd": valid.bits_per_dimension, "valid_se": valid.standard_error});
-        if !nats.is_empty() {
-            let mean = nats.iter().sum::<f64>() / nats.len() as f64;
-            values["train_bpd"] = json!(bits_per_dimension(mean, 1));
+        if nats.numbers > 0 {
+            values["train_bpd"] = json!(bits_per_dimension(nats.sum, nats.numbers));
         }
         if let Some(waited) = waited {
             values["waited_for_pictures_s"] = json!(waited);
@@ -172,7 +169,7 @@ impl Loop<'_, '_> {
         );
         if valid.bits_per_dimension < self.best {
             self.best = valid.bits_per_dimension;
-            checkpoint::save(&self.session.stage.path(BEST), &training.model.tensors(), &BTreeMap::new())?;
+            checkpoint::save(&self.session.stage.state(BEST), &training.model.tensors(), &BTreeMap::new())?;
         }
         Ok(())
     }
@@ -186,31 +183,58 @@ impl Loop<'_, '_> {
     }
 }
 
-/// Statistics of a micro-batch; code lengths in nats per number where they are a by-product.
+/// Code length of some pictures in nats, and how many numbers they have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Nats {
+    sum: f64,
+    numbers: usize,
+}
+
+impl Nats {
+    fn add(&mut self, other: &Self) {
+        *self = Self { sum: self.sum + other.sum, numbers: self.numbers + other.numbers };
+    }
+}
+
+/// Statistics of a micro-batch; its code length where that is a by-product.
 fn accumulate(
     training: &mut Training,
     some: &Batch,
     clusters: &Clusters,
     augment: Augment,
-    rng: &mut ChaCha8Rng,
-) -> Result<Vec<f64>> {
-    let reading = training.model.readings()[0];
+    [noise, shifts]: [&Draws; 2],
+) -> Result<Nats> {
     match clusters {
         Clusters::Posterior => {
-            let shifts = augment.shifts && matches!(training.model.prior, Prior::Independent(_));
-            let augment = Augment { shifts, ..augment };
-            let (view, pixels) = augment.apply(&training.model.view, &some.pixels, rng);
-            let patches = training.model.evidence_of(&view, &pixels, reading, rng)?;
-            let nats = -training.accumulate(&patches)? / view.dimensions() as f64;
-            Ok(Vec::try_from(nats)?)
+            let independent = matches!(training.model.prior, Prior::Independent(_));
+            let augment = Augment { shifts: augment.shifts && independent, ..augment };
+            let patches = augmented(training.model, some, augment, [noise, shifts])?;
+            let total = training.accumulate(&patches)?.sum(Kind::Double).double_value(&[]);
+            Ok(Nats { sum: -total, numbers: patches.numel() })
         }
         Clusters::Given(codes) => {
-            let patches = training.model.evidence(&some.pixels, reading, rng)?;
+            let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
             let rows: Vec<i64> = some.indices.iter().map(|&i| i as i64).collect();
             training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
-            Ok(Vec::new())
+            Ok(Nats::default())
         }
     }
+}
+
+/// Patches `[B, L, D]` of a micro-batch as it is seen this time; `[1, P, D]` where shifts gave pictures of several sizes,
+/// which only independent latents allow.
+fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<Tensor> {
+    let reading = model.readings()[0];
+    let groups = augment.apply(&model.view, &some.pixels, shifts).into_iter().map(|seen| {
+        let noise = Draws { pictures: &seen.pictures, ..*noise };
+        model.evidence_of(&seen.view, &seen.pixels, reading, &noise)
+    });
+    let mut groups = groups.collect::<Result<Vec<_>>>()?;
+    if groups.len() == 1 {
+        return Ok(groups.remove(0));
+    }
+    let flat: Vec<Tensor> = groups.iter().map(|patches| patches.flatten(0, 1)).collect();
+    Ok(Tensor::cat(&flat, 0).unsqueeze(0))
 }
 
 /// Score of the first validation pictures.

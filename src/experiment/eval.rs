@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ndarray::Array1;
 use serde_json::{Value, json};
 use tch::Device;
@@ -19,7 +19,7 @@ use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
 use crate::mixture::score::{CodeLengths, Measure, code_lengths};
-use crate::run::{RunFolder, progress};
+use crate::run::{RunFolder, atomically, progress};
 use crate::{device, refusal, require};
 
 /// What to evaluate on.
@@ -86,7 +86,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     }
     let stage = request.stage.map_or_else(|| last_stage(&folder), Ok)?;
     check_current(&folder, &config, stage)?;
-    let (pictures, split) = pictures(&config, request)?;
+    let (pictures, split) = pictures(&folder, &config, request)?;
     require!(!pictures.is_empty(), "{split}: there are no pictures to evaluate");
     let model = models::load(&folder, &config, stage, device)?;
     check_shape(model.view.shape(), pictures.shape())?;
@@ -102,11 +102,11 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     Ok(Report { run: run.to_owned(), stage, protocol, split, score, measure, lengths, color, device, elapsed })
 }
 
-/// Evaluate several runs, which must be of one protocol.
+/// Refuse runs of different protocols.
 ///
 /// # Errors
-/// As [`evaluate`]; a refusal that names the protocols where they differ.
-pub fn evaluate_all(runs: &[PathBuf], request: &Request, device: Device) -> Result<Vec<Report>> {
+/// A refusal that names them.
+pub fn check_comparable(runs: &[PathBuf]) -> Result<()> {
     let protocols = runs.iter().map(|run| Ok((run, RunFolder::read(run)?.config::<Config>()?.protocol)));
     let protocols: Vec<(&PathBuf, Protocol)> = protocols.collect::<Result<_>>()?;
     if let Some(other) = protocols.iter().find(|(_, p)| *p != protocols[0].1) {
@@ -118,7 +118,7 @@ pub fn evaluate_all(runs: &[PathBuf], request: &Request, device: Device) -> Resu
             other.1.name()
         ));
     }
-    runs.iter().map(|run| evaluate(run, request, device)).collect()
+    Ok(())
 }
 
 fn last_stage(folder: &RunFolder) -> Result<Stage> {
@@ -149,7 +149,7 @@ fn with_circuits() -> String {
     Stage::ALL.iter().filter(|s| s.has_circuit()).map(|s| s.name()).collect::<Vec<_>>().join(", ")
 }
 
-fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {
+fn pictures(folder: &RunFolder, config: &Config, request: &Request) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &request.data {
         let pictures = data::open_pictures(
             *format,
@@ -159,7 +159,22 @@ fn pictures(config: &Config, request: &Request) -> Result<(Pictures, String)> {
         return Ok((pictures, path.display().to_string()));
     }
     let set = data::open(&config.data, config.seed)?;
-    Ok((set.part(request.split).clone(), request.split.to_string()))
+    let pictures = set.part(request.split).clone();
+    check_same(folder, request.split, &pictures)?;
+    Ok((pictures, request.split.to_string()))
+}
+
+/// A split of the run's own data must be the one that the run was made with.
+fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) -> Result<()> {
+    let Some(expected) = folder.manifest()?.data.remove(&split.to_string()) else { return Ok(()) };
+    let found = pictures.sha256();
+    require!(
+        found == expected,
+        "{}: the {split} pictures are not those of the run (SHA-256)\n  expected {expected}\n  found    {found}\n  bring the files \
+         back, or name pictures of your own by --data",
+        folder.root().display()
+    );
+    Ok(())
 }
 
 /// Pictures of another shape than the model was trained for are refused.
@@ -229,7 +244,7 @@ impl Report {
     /// When the file cannot be written.
     pub fn write_per_image(&self, path: &Path) -> Result<()> {
         let log_likelihoods: Vec<f64> = self.lengths.total.iter().map(|nats| -nats).collect();
-        ndarray_npy::write_npy(path, &Array1::from_vec(log_likelihoods))
-            .with_context(|| format!("{}: cannot be written", path.display()))
+        let array = Array1::from_vec(log_likelihoods);
+        atomically(path, |temporary| Ok(ndarray_npy::write_npy(temporary, &array)?))
     }
 }

@@ -52,7 +52,7 @@ pub fn stage_view(config: &Config, stage: Stage, shape: PictureShape) -> Result<
 /// # Errors
 /// When the stage is not done or its file does not fit.
 pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
-    let path = run.stage(stage.name()).path(MODEL);
+    let path = run.stage(stage.name()).finished(MODEL)?;
     let saved = checkpoint::load(&path, device)?;
     let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).with_context(|| path.display().to_string())?;
     let tensors = saved.tensors;

@@ -10,9 +10,9 @@ use super::{models, teaching};
 use crate::data::pictures::Pictures;
 use crate::data::sheet::{self, Sheet};
 use crate::mixture::Mixture;
-use crate::random::rng;
-use crate::run::atomic_write;
+use crate::random::{Draws, rng};
 use crate::run::results::{ClusterSizes, PICTURES};
+use crate::run::{atomic_write, interrupt};
 
 /// Samples drawn.
 const SAMPLES: usize = 32;
@@ -52,12 +52,14 @@ fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     if stage != Stage::Joint {
         return Ok(());
     }
-    let mut noise = rng(context.config.seed, "noise of mean patches", 0);
-    let means = Means::of(&context.data.valid, context, &mut |_, pixels| posterior(&model, pixels, &mut noise))?;
+    let means = Means::of(&context.data.valid, context, &mut |pictures, pixels| {
+        let noise = Draws { seed: context.config.seed, purpose: "noise of mean patches", pass: 0, pictures };
+        posterior(&model, pixels, &noise)
+    })?;
     means.write(context, stage, "Clusters of the finished model")
 }
 
-fn posterior(model: &Mixture, pixels: &Tensor, noise: &mut rand_chacha::ChaCha8Rng) -> Result<Tensor> {
+fn posterior(model: &Mixture, pixels: &Tensor, noise: &Draws) -> Result<Tensor> {
     let patches = model.evidence(pixels, model.readings()[0], noise)?;
     Ok(model.posterior(&model.patch_log_likelihood(&patches)?)?.1.to_device(Device::Cpu))
 }
@@ -81,6 +83,7 @@ impl Means {
         let (mut sums, mut counts) = (Vec::new(), Vec::new());
         let indices: Vec<usize> = (0..SEEN.min(pictures.len())).collect();
         for some in indices.chunks(context.config.compute.micro_batch) {
+            interrupt::check()?;
             let pixels = pictures.batch(some)?;
             let weights = weights(some, &pixels)?.flatten(0, 1).to_kind(Kind::Double); // [B * L, K]
             let patches = grid.cut(&pixels).flatten(0, 1).to_kind(Kind::Double);

@@ -65,8 +65,13 @@ impl<'a> Conductor<'a> {
         let folder = self.context.folder(stage);
         if folder.is_done(&mark)? {
             tracing::info!("{stage}: done before, reused");
+            folder.clean()?;
         } else {
+            self.context.run.reopen()?;
             let resumed = folder.begin(&mark)?;
+            if !resumed {
+                self.metrics.forget_all(stage.name())?;
+            }
             tracing::info!("{stage}: {}", if resumed { "resumed" } else { "started" });
             let started = Instant::now();
             let mut summary = self.execute(stage, &folder)?;

@@ -94,6 +94,7 @@ fn train_vqvae(
         let saved = checkpoint::load(&stage.partial(), Device::Cpu)?;
         let record: Value = serde_json::from_str(saved.entry(RECORD)?)?;
         trainer.restore(saved.tensors.into_iter().collect(), &record)?;
+        metrics.rewind(Stage::Teacher.name(), trainer.epochs_done() as u64)?;
     }
     let shape = data.train.shape();
     let bar = progress::bar(Stage::Teacher.name(), trainer.steps());
@@ -139,7 +140,8 @@ pub fn load(context: &Context) -> Result<Box<dyn Teacher>> {
     let Context { config, device, .. } = *context;
     let shape = context.data.train.shape();
     let path = context.folder(Stage::Teacher).path(TEACHER);
-    let saved = || Ok::<_, anyhow::Error>(checkpoint::load(&path, device)?.tensors.into_iter().collect());
+    let finished = || context.folder(Stage::Teacher).finished(TEACHER);
+    let saved = || Ok::<_, anyhow::Error>(checkpoint::load(&finished()?, device)?.tensors.into_iter().collect());
     let teacher: Result<Box<dyn Teacher>> = match &config.teacher {
         TeacherConfig::VqVae(vqvae) => VqVae::from_tensors(vqvae, shape, saved()?, device).map(|t| Box::new(t) as _),
         TeacherConfig::Pixel(pixel) => {
@@ -168,8 +170,8 @@ pub fn write_features(context: &Context, split: Split, path: &Path) -> Result<Ve
 pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
     let Context { config, data, device, view, .. } = *context;
     let teacher = load(context)?;
-    let cache = caches(&config.teacher).then(|| stage.path(CACHE));
-    let features = Features::new(&*teacher, &data.train, &view, device).cached(cache.clone());
+    let cache = caches(&config.teacher).then(|| stage.state(CACHE));
+    let features = Features::new(&*teacher, &data.train, &view, device).cached(cache);
     let (assignments, inertia) = if teacher.code_count().is_some() {
         (features.codes()?, None)
     } else {
@@ -177,9 +179,6 @@ pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
         checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
         (codebook.assign_all(&features)?, codebook.inertia.last().copied())
     };
-    if let Some(cache) = cache.filter(|cache| cache.exists()) {
-        std::fs::remove_file(&cache).with_context(|| format!("{}: cannot be removed", cache.display()))?;
-    }
     let named = [("assignments".to_owned(), assignments.to_tensor())];
     checkpoint::save(&stage.path(ASSIGNMENTS), &named, &BTreeMap::new())?;
     let counts = assignments.counts(config.latents.clusters);
@@ -201,7 +200,7 @@ fn caches(teacher: &TeacherConfig) -> bool {
 /// # Errors
 /// When the file of stage `latents` cannot be read or does not fit the data.
 pub fn codes(context: &Context) -> Result<Tensor> {
-    let mut saved = checkpoint::load(&context.folder(Stage::Latents).path(ASSIGNMENTS), Device::Cpu)?;
+    let mut saved = checkpoint::load(&context.folder(Stage::Latents).finished(ASSIGNMENTS)?, Device::Cpu)?;
     let tensor = saved.take("assignments", &[context.data.train.len() as i64, context.view.patches() as i64])?;
     Ok(Assignments::from_tensor(&tensor, context.config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
 }

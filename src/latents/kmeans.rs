@@ -6,6 +6,7 @@
 use super::codebook::{nearest, pieces};
 use super::{Codebook, FeatureChunks, each_checked};
 use crate::refusal::Problems;
+use crate::run::interrupt;
 use crate::{random, require};
 use anyhow::Result;
 use rand::RngExt;
@@ -78,7 +79,7 @@ impl KMeansConfig {
         let mut best: Option<Codebook> = None;
         for restart in 0..self.restarts {
             let mut rng = random::rng(seed, "k-means centres", restart as u64);
-            let found = self.lloyd(&points, plus_plus(&points, self.clusters, &mut rng)?);
+            let found = self.lloyd(&points, plus_plus(&points, self.clusters, &mut rng)?)?;
             if best.as_ref().is_none_or(|best| found.inertia.last() < best.inertia.last()) {
                 best = Some(found);
             }
@@ -92,19 +93,20 @@ impl KMeansConfig {
     /// When the points take too few distinct values.
     pub fn fit_from(&self, points: &Tensor, centres: Tensor, rng: &mut ChaCha8Rng) -> Result<Codebook> {
         let _guard = tch::no_grad_guard();
-        Ok(self.lloyd(points, add_centres(points, centres, self.clusters, rng)?))
+        self.lloyd(points, add_centres(points, centres, self.clusters, rng)?)
     }
 
     /// Lloyd steps until the inertia stands still; the last inertia is that of the centres returned.
-    fn lloyd(&self, points: &Tensor, mut centres: Tensor) -> Codebook {
+    fn lloyd(&self, points: &Tensor, mut centres: Tensor) -> Result<Codebook> {
         let mut inertia: Vec<f64> = Vec::new();
         loop {
+            interrupt::check()?;
             let sweep = Sweep::new(points, &centres);
             let still = inertia.last().is_some_and(|before| before - sweep.inertia <= self.tolerance * before);
             inertia.push(sweep.inertia);
             let done = inertia.len() > self.iterations || sweep.inertia == 0.0 || (still && !sweep.has_empty());
             if done {
-                return Codebook { centres, inertia };
+                return Ok(Codebook { centres, inertia });
             }
             centres = sweep.new_centres(points);
         }
@@ -196,6 +198,7 @@ fn add_centres(points: &Tensor, mut centres: Tensor, clusters: usize, rng: &mut 
         nearest = nearest.minimum(&distances(&centres.get(k)));
     }
     while centres.size()[0] < clusters as i64 {
+        interrupt::check()?;
         let total = nearest.cumsum(0, Kind::Double);
         let sum = total.double_value(&[-1]);
         refuse_too_few_distinct(sum, centres.size()[0] as usize, count, clusters)?;
@@ -306,7 +309,7 @@ mod tests {
         assert!(sweep.has_empty());
         let moved: Vec<f32> = Vec::try_from(sweep.new_centres(&points).flatten(0, -1)).unwrap();
         assert_eq!(moved, [53.0 / 4.0, 50.0]);
-        let settled = config(2).lloyd(&points, centres);
+        let settled = config(2).lloyd(&points, centres).unwrap();
         assert_eq!(settled.inertia.last(), Some(&2.0));
     }
 

@@ -7,7 +7,8 @@ use super::observed::Observed;
 use super::{Decomposition, Mixture, Reading};
 use crate::data::pictures::Pictures;
 use crate::evaluate::Score;
-use crate::random::rng;
+use crate::random::Draws;
+use crate::run::interrupt;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +67,10 @@ pub fn code_lengths(
 ) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
     let draws = if measure.reading == Reading::Density { measure.draws } else { 1 };
-    each_batch(pictures, count, measure.batch, |start, pixels| {
-        let mut rng = rng(measure.seed, "noise of an evaluation", start as u64);
-        let decomposed = (0..draws).map(|_| {
-            let patches = model.evidence(&pixels, measure.reading, &mut rng)?;
+    each_batch(pictures, count, measure.batch, |indices, pixels| {
+        let decomposed = (0..draws as u64).map(|pass| {
+            let noise = Draws { seed: measure.seed, purpose: "noise of an evaluation", pass, pictures: indices };
+            let patches = model.evidence(&pixels, measure.reading, &noise)?;
             model.decompose(&measure.observed.hide(model, patches)?)
         });
         let decomposed = decomposed.collect::<Result<Vec<_>>>()?;
@@ -81,6 +82,7 @@ pub fn code_lengths(
         let importance: Tensor = (draws as f64).ln() - (-&total).logsumexp(0, false);
         all.importance.extend(Vec::<f64>::try_from(importance)?);
         all.total.extend(mean(total)?);
+        check_finite(&all.total, indices[0])?;
         all.latent.extend(mean(stacked(|d| &d.latent))?);
         all.conditional.extend(mean(stacked(|d| &d.conditional))?);
         tick(all.total.len());
@@ -95,29 +97,41 @@ pub fn code_lengths(
 /// When pictures cannot be read or do not fit the model.
 pub fn codes(model: &Mixture, pictures: &Pictures, measure: &Measure, mut tick: impl FnMut(usize)) -> Result<Tensor> {
     let mut all = Vec::new();
-    each_batch(pictures, pictures.len(), measure.batch, |start, pixels| {
-        let mut rng = rng(measure.seed, "noise of codes", start as u64);
-        let patches = model.evidence(&pixels, measure.reading, &mut rng)?;
+    each_batch(pictures, pictures.len(), measure.batch, |indices, pixels| {
+        let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: indices };
+        let patches = model.evidence(&pixels, measure.reading, &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         all.push(posterior.argmax(-1, false).to_device(Device::Cpu));
-        tick(start + pixels.size()[0] as usize);
+        tick(indices[indices.len() - 1] + 1);
         Ok(())
     })?;
     Ok(Tensor::cat(&all, 0))
 }
 
-/// The first `count` pictures, `batch` at a time, with the number of the first.
+/// Refuse to go on with code lengths of which one from this picture on is no number.
+fn check_finite(nats: &[f64], from: usize) -> Result<()> {
+    let wrong = nats[from..].iter().position(|nats| !nats.is_finite());
+    anyhow::ensure!(
+        wrong.is_none(),
+        "picture {}: its likelihood is not finite: the model gives no number for it",
+        from + wrong.unwrap_or(0)
+    );
+    Ok(())
+}
+
+/// The first `count` pictures, `batch` at a time, with their numbers.
 fn each_batch(
     pictures: &Pictures,
     count: usize,
     batch: usize,
-    mut visit: impl FnMut(usize, Tensor) -> Result<()>,
+    mut visit: impl FnMut(&[usize], Tensor) -> Result<()>,
 ) -> Result<()> {
     let _guard = tch::no_grad_guard();
     let count = count.min(pictures.len());
     for start in (0..count).step_by(batch) {
         let indices: Vec<usize> = (start..(start + batch).min(count)).collect();
-        visit(start, pictures.batch(&indices)?)?;
+        interrupt::check()?;
+        visit(&indices, pictures.batch(&indices)?)?;
     }
     Ok(())
 }

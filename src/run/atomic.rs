@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -25,6 +27,10 @@ pub fn atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 }
 
 fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // A device or a pipe is written to as it is: renaming would put a file in its place.
+    if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return fill(path);
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
     let temporary =
@@ -35,9 +41,40 @@ fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     let file = File::open(&temporary)?;
     file.set_permissions(mode)?;
     file.sync_all()?;
+    may_be_killed();
     temporary.persist(path)?;
+    may_be_killed();
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+/// Remove a file or a folder with all in it; nothing where there is none.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(path: &Path) -> Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    may_be_killed();
+    let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.with_context(|| format!("{}: cannot be removed", path.display()))?;
+    may_be_killed();
+    Ok(())
+}
+
+/// End the process, as a kill would, at the file operation of this number: for tests of resumption. They set the variable;
+/// nobody else should.
+const KILL_AT: &str = "LVD_TEST_KILL_AT_FILE_OPERATION";
+
+/// To be called before and after every change of the disk that a reader could see.
+pub(super) fn may_be_killed() {
+    static LIMIT: LazyLock<Option<usize>> = LazyLock::new(|| std::env::var(KILL_AT).ok()?.parse().ok());
+    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    if let Some(limit) = *LIMIT
+        && COUNT.fetch_add(1, Ordering::SeqCst) == limit
+    {
+        // SAFETY: ends the process at once; nothing runs afterwards.
+        unsafe { libc::_exit(137) }
+    }
 }
 
 /// Whether a file's name is one that a killed [`atomically`] may leave behind.

@@ -36,9 +36,10 @@ impl RunFolder {
     /// A refusal when the folder holds something else or another process runs in it; faults of the disk.
     pub fn open(root: &Path) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("run folder {}", root.display()))?;
-        let lock = lock(root)?;
-        let folder = Self { root: root.to_owned(), _lock: Some(lock) };
-        if !folder.path(CONFIG).exists() {
+        for name in [CONFIG, MANIFEST, METRICS, LOG, LOCK] {
+            refuse_link(&root.join(name))?;
+        }
+        if !root.join(CONFIG).exists() {
             let ours = |name: &OsStr| [LOCK, LOG].iter().any(|own| name == *own) || is_temporary(Path::new(name));
             let others = fs::read_dir(root)?.filter_map(Result::ok).any(|entry| !ours(&entry.file_name()));
             require!(
@@ -47,7 +48,7 @@ impl RunFolder {
                 root.display()
             );
         }
-        Ok(folder)
+        Ok(Self { root: root.to_owned(), _lock: Some(lock(root)?) })
     }
 
     /// Look into the folder of a run without writing.
@@ -157,7 +158,7 @@ impl RunFolder {
             if (&old.commit, &old.libtorch) != (&now.commit, &now.libtorch) {
                 tracing::warn!("the run began with lvd {} on libtorch {}", old.commit, old.libtorch);
             }
-            now.started = old.started;
+            (now.started, now.finished) = (old.started, old.finished);
             now.weights = old.weights.into_iter().chain(now.weights).collect();
         }
         self.write_manifest(&now)?;
@@ -175,6 +176,18 @@ impl RunFolder {
         atomic_write(&self.path(CONFIG), serde_yaml::to_string(config)?)
     }
 
+    /// Note that there is something to do again: the run is not finished.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read or written.
+    pub fn reopen(&self) -> Result<()> {
+        let manifest = self.manifest()?;
+        if manifest.finished.is_none() {
+            return Ok(());
+        }
+        self.write_manifest(&Manifest { finished: None, ..manifest })
+    }
+
     /// Note that the last stage is finished.
     ///
     /// # Errors
@@ -189,6 +202,17 @@ impl RunFolder {
 }
 
 const LOCK: &str = ".lock";
+
+/// What is written to, or locked, must lie in the folder itself.
+fn refuse_link(path: &Path) -> Result<()> {
+    let link = path.symlink_metadata().is_ok_and(|found| found.file_type().is_symlink());
+    require!(
+        !link,
+        "{}: is a symbolic link\n  a run writes into its own folder only: remove the link, or name another folder by --run-dir",
+        path.display()
+    );
+    Ok(())
+}
 
 fn lock(root: &Path) -> Result<File> {
     let file = File::options()

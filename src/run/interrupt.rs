@@ -1,4 +1,5 @@
-//! Ctrl-C: the first asks the run to save and stop at the next step, the second ends the process at once.
+//! Ctrl-C: the first asks the run to save and stop at the next step, the second ends the process at once; where there is
+//! nothing to save, so does the first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +8,8 @@ use anyhow::{Context, Result};
 use crate::refusal::Interrupted;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Whether there is nothing to save.
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
 /// Listen for Ctrl-C (and a request to terminate) from now on. Once a process.
 ///
@@ -14,13 +17,18 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// When the process has a handler already.
 pub fn install() -> Result<()> {
     ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+        if REQUESTED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
             // SAFETY: ends the process without running destructors, which other threads may still be using.
             unsafe { libc::_exit(130) }
         }
         tracing::warn!("stopping after this step; once more to stop at once");
     })
     .context("Ctrl-C cannot be listened for")
+}
+
+/// End the process at the first Ctrl-C from now on: there is nothing to save.
+pub fn end_at_once() {
+    AT_ONCE.store(true, Ordering::SeqCst);
 }
 
 /// Whether the user has asked to stop.

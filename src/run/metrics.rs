@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::atomic::atomic_write;
+use super::atomic::{atomic_write, may_be_killed};
 use crate::refusal;
 
 /// One line.
@@ -61,6 +61,7 @@ impl Metrics {
         let seconds = self.seconds_before + self.opened.elapsed().as_secs_f64();
         let mut line = serde_json::to_vec(&Line { stage: stage.to_owned(), step, seconds, values })?;
         line.push(b'\n');
+        may_be_killed();
         self.file.write_all(&line).with_context(|| format!("{}: cannot be written", self.path.display()))
     }
 
@@ -69,11 +70,30 @@ impl Metrics {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn rewind(&mut self, stage: &str, step: u64) -> Result<()> {
+        self.keep(|line| line.stage != stage || line.step <= step)
+    }
+
+    /// Forget all that `stage` measured: it starts anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn forget(&mut self, stage: &str) -> Result<()> {
+        self.keep(|line| line.stage != stage)
+    }
+
+    /// Forget all that `stage` and its parts (`stage 1`, `stage 2`, ...) measured.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn forget_all(&mut self, stage: &str) -> Result<()> {
+        self.keep(|line| line.stage.strip_prefix(stage).is_none_or(|rest| !rest.is_empty() && !rest.starts_with(' ')))
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Line) -> bool) -> Result<()> {
         let lines = read(&self.path)?;
-        if lines.iter().any(|line| line.stage == stage && line.step > step) {
-            let kept = lines.iter().filter(|line| line.stage != stage || line.step <= step);
+        if !lines.iter().all(&wanted) {
             let mut text = Vec::new();
-            for line in kept {
+            for line in lines.iter().filter(|line| wanted(line)) {
                 serde_json::to_writer(&mut text, line)?;
                 text.push(b'\n');
             }

@@ -10,13 +10,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::atomic::{atomic_write, sha256_file};
+use super::atomic::{atomic_write, is_temporary, remove, sha256_file};
 use super::manifest::timestamp;
-use crate::refusal;
+use crate::{refusal, require};
 
 const RECORD: &str = "record.json";
 const INPUTS: &str = "inputs.sha256";
 const PARTIAL: &str = "partial.safetensors";
+/// Folder of what a stage keeps while it is under way.
+const STATE: &str = "state";
 
 /// A hash that stands for everything a stage is made from: its part of the configuration, and the fingerprints and
 /// files of the stages before it.
@@ -57,14 +59,21 @@ impl StageFolder {
         self.folder.join(name)
     }
 
-    /// Where the stage keeps its state while it is under way; removed when it is finished.
+    /// Where the stage keeps the file `name` of its state while it is under way: all of it is removed when the stage is
+    /// finished, after its record is on the disk, so that a stage can be resumed until it is done.
+    #[must_use]
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.path(STATE).join(name)
+    }
+
+    /// Where the stage keeps the state that it goes on from.
     #[must_use]
     pub fn partial(&self) -> PathBuf {
-        self.path(PARTIAL)
+        self.state(PARTIAL)
     }
 
     /// Get ready to work: what was begun from the same inputs and not finished stays, anything else in the stage's
-    /// folder is removed. Says whether there is a [`StageFolder::partial`] state to go on from.
+    /// folder is removed. Says whether there is state to go on from.
     ///
     /// # Errors
     /// When the folder cannot be read or written.
@@ -72,14 +81,15 @@ impl StageFolder {
         let inputs = self.path(INPUTS);
         let begun = fs::read_to_string(&inputs).is_ok_and(|found| found == fingerprint) && !self.path(RECORD).exists();
         if !begun {
-            let context = || format!("{}: cannot be made anew", self.folder.display());
-            if self.folder.exists() {
-                fs::remove_dir_all(&self.folder).with_context(context)?;
-            }
-            fs::create_dir_all(&self.folder).with_context(context)?;
+            remove(&self.folder)?;
+        }
+        fs::create_dir_all(self.path(STATE))
+            .with_context(|| format!("{}: cannot be made", self.path(STATE).display()))?;
+        if !begun {
             atomic_write(&inputs, fingerprint)?;
         }
-        Ok(self.partial().exists())
+        let mut state = fs::read_dir(self.path(STATE))?.filter_map(Result::ok);
+        Ok(state.any(|entry| !is_temporary(&entry.path())))
     }
 
     /// The record, when the stage was finished once.
@@ -116,38 +126,62 @@ impl StageFolder {
         Ok(true)
     }
 
+    /// Where a finished stage left the file `name`, which must be as it left it.
+    ///
+    /// # Errors
+    /// A refusal with the hashes where the stage is not done, or its file is missing or changed.
+    pub fn finished(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        let expected = self.record()?.and_then(|record| record.files.get(name).cloned());
+        let expected = expected.ok_or_else(|| {
+            refusal!("{}: the stage is not done, or left no {name}\n  finish it by `lvd run`", self.folder.display())
+        })?;
+        require!(path.exists(), "{}: is missing (SHA-256 {expected})\n  make it again by `lvd run`", path.display());
+        let found = sha256_file(&path)?;
+        require!(
+            found == expected,
+            "{}: is not what the stage left (SHA-256)\n  expected {expected}\n  found    {found}\n  make it again by `lvd run`",
+            path.display()
+        );
+        Ok(path)
+    }
+
     /// Remove the [`StageFolder::partial`] state, where there is one.
     ///
     /// # Errors
     /// When the file cannot be removed.
     pub fn forget_partial(&self) -> Result<()> {
-        let partial = self.partial();
-        if partial.exists() {
-            fs::remove_file(&partial).with_context(|| format!("{}: cannot be removed", partial.display()))?;
-        }
-        Ok(())
+        remove(&self.partial())
     }
 
-    /// Record that the stage, once begun, is finished: hash its files, remove its partial state.
+    /// Record that the stage, once begun, is finished: hash its files, write the record, then remove its state.
     ///
     /// # Errors
     /// When a file cannot be read, written or removed.
     pub fn finish(&self, fingerprint: &str, summary: Value) -> Result<()> {
-        self.forget_partial()?;
         let files = hashes(&self.folder)?;
         let record = Record { fingerprint: fingerprint.to_owned(), summary, files, finished: timestamp() };
-        atomic_write(&self.path(RECORD), serde_json::to_vec_pretty(&record)?)
+        atomic_write(&self.path(RECORD), serde_json::to_vec_pretty(&record)?)?;
+        self.clean()
+    }
+
+    /// Remove what a stage that is done no longer needs.
+    ///
+    /// # Errors
+    /// When the state cannot be removed.
+    pub fn clean(&self) -> Result<()> {
+        remove(&self.path(STATE))
     }
 }
 
 /// SHA-256 of every file below `folder` that the stage itself wrote.
 fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    for entry in WalkDir::new(folder).sort_by_file_name() {
+    let own_files = |entry: &walkdir::DirEntry| entry.depth() != 1 || entry.file_name() != STATE;
+    for entry in WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(own_files) {
         let entry = entry?;
         let name = entry.path().strip_prefix(folder)?.to_string_lossy().into_owned();
-        let own = entry.path().extension().is_some_and(|extension| extension == "tmp")
-            || [RECORD, INPUTS].contains(&name.as_str());
+        let own = is_temporary(entry.path()) || [RECORD, INPUTS].contains(&name.as_str());
         if entry.file_type().is_file() && !own {
             files.insert(name, sha256_file(entry.path())?);
         }

@@ -38,6 +38,8 @@ pub struct Trainer {
     /// Decoder nats of this epoch's batches.
     train_nats: f64,
     best: Option<Best>,
+    /// An epoch, and the order of its pictures once it is needed.
+    order: (usize, Vec<usize>),
 }
 
 struct Best {
@@ -115,7 +117,20 @@ impl Trainer {
         let config = config.clone();
         let first = first_batch(&train, config.batch, seed)?;
         initialise_codebooks(&mut model, &first, seed)?;
-        Ok(Self { config, train, valid, device, seed, model, adam, usage, step: 0, train_nats: 0.0, best: None })
+        Ok(Self {
+            config,
+            train,
+            valid,
+            device,
+            seed,
+            model,
+            adam,
+            usage,
+            step: 0,
+            train_nats: 0.0,
+            best: None,
+            order: (0, Vec::new()),
+        })
     }
 
     /// Train until the end, an early stop or the observer's word; the observer is called after every step.
@@ -157,7 +172,8 @@ impl Trainer {
     }
 
     /// Epochs completed.
-    fn epochs_done(&self) -> usize {
+    #[must_use]
+    pub fn epochs_done(&self) -> usize {
         self.step as usize / self.steps_per_epoch()
     }
 
@@ -169,7 +185,10 @@ impl Trainer {
     /// One gradient step and what belongs to it, the end of an epoch included.
     fn advance(&mut self) -> Result<Progress> {
         let (epoch, batch) = (self.epochs_done(), self.step as usize % self.steps_per_epoch());
-        let order = order(self.train.len(), self.seed, epoch);
+        if self.order.0 != epoch || self.order.1.is_empty() {
+            self.order = (epoch, order(self.train.len(), self.seed, epoch));
+        }
+        let order = &self.order.1;
         let start = batch * self.config.batch;
         let indices = &order[start..order.len().min(start + self.config.batch)];
         let pixels = self.model.receive(&self.train.batch(indices)?)?;

@@ -18,7 +18,7 @@ use crate::mixture::train::Parts;
 use crate::mixture::{Mixture, Prior};
 use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
-use crate::random::rng;
+use crate::random::{Draws, rng};
 use crate::require;
 use crate::run::{checkpoint, interrupt, progress};
 
@@ -56,19 +56,17 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
         steps += 1;
         save(session, &model, steps)?;
     }
-    let state = session.stage.path(STATE);
-    std::fs::remove_file(&state).with_context(|| format!("{}: cannot be removed", state.display()))?;
     Ok(model)
 }
 
 fn save(session: &Session, model: &Mixture, steps: usize) -> Result<()> {
     let metadata = BTreeMap::from([("steps".to_owned(), steps.to_string())]);
-    checkpoint::save(&session.stage.path(STATE), &model.tensors(), &metadata)
+    checkpoint::save(&session.stage.state(STATE), &model.tensors(), &metadata)
 }
 
 /// The model that growing had got to, and how many steps (decisions and rounds of EM) that were.
 fn resume(session: &Session, model: Mixture, config: &PatchConfig) -> Result<(Mixture, usize)> {
-    let path = session.stage.path(STATE);
+    let path = session.stage.state(STATE);
     if !path.exists() {
         return Ok((model, 0));
     }
@@ -126,8 +124,8 @@ fn decide(
 /// Some training patches of every cluster, `[n_k, D]`: pictures in seeded order, each patch given to a cluster drawn from
 /// its posterior, so that they stand for posterior-weighted data.
 fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usize) -> Result<Vec<Tensor>> {
-    let clusters = model.patches.clusters();
-    let mut rng = rng(session.seed, "patches that proposals learn from", round as u64);
+    let (clusters, pass) = (model.patches.clusters(), round as u64);
+    let mut rng = rng(session.seed, "patches that proposals learn from", pass);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng);
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
@@ -139,7 +137,14 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
         if seen >= enough {
             break;
         }
-        let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &mut rng)?;
+        interrupt::check()?;
+        let noise = Draws {
+            seed: session.seed,
+            purpose: "noise of patches that proposals learn from",
+            pass,
+            pictures: indices,
+        };
+        let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         let patches = patches.reshape([-1, model.view.variables() as i64]);
         seen += patches.size()[0] as usize;
@@ -156,10 +161,11 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
 
 /// The patches of the first validation pictures, `[n, D]`.
 fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session: &Session) -> Result<Tensor> {
-    let mut noise = rng(session.seed, "noise of held-out patches", 0);
     let indices: Vec<usize> = (0..config.held_out.min(pictures.len())).collect();
     let parts = indices.chunks(session.micro_batch).map(|some| {
-        let patches = model.evidence(&pictures.batch(some)?, model.readings()[0], &mut noise)?;
+        interrupt::check()?;
+        let noise = Draws { seed: session.seed, purpose: "noise of held-out patches", pass: 0, pictures: some };
+        let patches = model.evidence(&pictures.batch(some)?, model.readings()[0], &noise)?;
         Ok(patches.reshape([-1, model.view.variables() as i64]))
     });
     Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))

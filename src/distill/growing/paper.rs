@@ -53,7 +53,7 @@ pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given
     let starts = starts.collect::<Result<Vec<_>>>()?;
     let (seed, name, heads) = (session.seed, session.name, config.final_clusters / clusters);
     let files: Vec<PathBuf> =
-        (0..clusters).map(|k| session.stage.path(&format!("cluster-{k:05}.safetensors"))).collect();
+        (0..clusters).map(|k| session.stage.state(&format!("cluster-{k:05}.safetensors"))).collect();
     let grown = device::spread(trees.device(), starts, |(k, start, data): (usize, HcltPatches, Read<Data>)| {
         if !files[k].exists() {
             if interrupt::requested() {
@@ -70,11 +70,7 @@ pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given
     bar.finish_and_clear();
     session.metrics.rewind(name, 0)?;
     let grown = files.iter().map(|file| read(file, session, given, model)).collect::<Result<Vec<_>>>()?;
-    let joined = join(model, &grown, &data.counts)?;
-    for file in files {
-        std::fs::remove_file(&file).with_context(|| format!("{}: cannot be removed", file.display()))?;
-    }
-    Ok(joined)
+    join(model, &grown, &data.counts)
 }
 
 /// One model of all clusters' trees and heads; a head's weight is the share of the patches that ended in it.
