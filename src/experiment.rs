@@ -3,6 +3,8 @@
 
 pub mod protocol;
 pub mod config;
+pub mod explain;
+pub mod bounds;
 pub mod read;
 pub mod stage;
 pub mod models;

@@ -30,6 +30,9 @@ pub struct Interrupted;
 #[derive(Debug, Default)]
 pub struct Problems(Vec<(String, String)>);
 
+/// Problems that are told, at most.
+const MOST: usize = 18;
+
 impl Problems {
     /// Note a problem at `path` unless `holds`.
     pub fn check(&mut self, holds: bool, path: impl Into<String>, message: impl Into<String>) {
@@ -46,8 +49,13 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        let lines: Vec<String> = self.0.iter().map(|(path, message)| format!("\n  {path}: {message}")).collect();
-        let noun = if lines.len() == 1 { "problem" } else { "problems" };
-        Err(crate::refusal!("{what}: {} {noun}{}", lines.len(), lines.concat()))
+        let count = self.0.len();
+        let mut lines: Vec<String> =
+            self.0.iter().take(MOST).map(|(path, message)| format!("\n  {path}: {message}")).collect();
+        if count > MOST {
+            lines.push(format!("\n  and {} more", count - MOST));
+        }
+        let noun = if count == 1 { "problem" } else { "problems" };
+        Err(crate::refusal!("{what}: {count} {noun}{}", lines.concat()))
     }
 }

@@ -76,6 +76,7 @@ pub const SOURCES: [(&str, &[&str]); 2] =
 impl Config {
     /// Note everything that is wrong with the values.
     pub fn check(&self, problems: &mut Problems) {
+        self.check_name(problems);
         if let Some(problem) = self.protocol.color_problem(self.color) {
             problems.check(false, "color", problem);
         }
@@ -97,6 +98,20 @@ impl Config {
             problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
         }
         problems.check(self.compute.threads != Some(0), "compute.threads", "expected at least 1, found 0");
+    }
+
+    /// The name becomes a folder in `runs/`.
+    fn check_name(&self, problems: &mut Problems) {
+        let wrong = |c: char| c == '/' || c == '\\' || c.is_control();
+        let fine = !self.name.is_empty()
+            && self.name.len() <= 100
+            && !self.name.starts_with('.')
+            && !self.name.contains(wrong);
+        let message = format!(
+            "expected 1 to 100 bytes without slashes, control characters or a dot in front, found {:?}: it names the run folder",
+            self.name
+        );
+        problems.check(fine, "name", message);
     }
 
     /// What the family of patch circuits does not go with.

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::context::stage_fingerprint;
 use super::models::{self, MODEL};
 use super::protocol::Protocol;
+use super::read;
 use super::stage::Stage;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Format, PictureOptions, Split};
@@ -71,7 +72,7 @@ pub struct Report {
 pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report> {
     let started = Instant::now();
     let folder = RunFolder::read(run)?;
-    let mut config: Config = folder.config()?;
+    let mut config = read::of_run(&folder)?;
     if let Some(root) = &request.root {
         config.data.root = Some(root.clone());
     }
@@ -107,7 +108,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
 /// # Errors
 /// A refusal that names them.
 pub fn check_comparable(runs: &[PathBuf]) -> Result<()> {
-    let protocols = runs.iter().map(|run| Ok((run, RunFolder::read(run)?.config::<Config>()?.protocol)));
+    let protocols = runs.iter().map(|run| Ok((run, read::of_run(&RunFolder::read(run)?)?.protocol)));
     let protocols: Vec<(&PathBuf, Protocol)> = protocols.collect::<Result<_>>()?;
     if let Some(other) = protocols.iter().find(|(_, p)| *p != protocols[0].1) {
         return Err(refusal!(

@@ -11,12 +11,15 @@ use super::context::stage_fingerprint;
 use super::models;
 use super::rate::{Rate, duration};
 use super::stage::Stage;
+use crate::circuit::parameters::Parameters;
+use crate::circuit::plan::Plan;
 use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::growing::config::GrowingConfig;
 use crate::em::EmConfig;
 use crate::patch::config::{FamilyConfig, PatchConfig};
 use crate::run::RunFolder;
+use crate::structure::{chow_liu, hclt};
 
 /// A description of stages, sizes, parameters, memory, times and reuse, for people. Times are of EM on patches alone, at
 /// the rate measured on the device now.
@@ -59,16 +62,18 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
     for stage in Stage::wanted(config) {
         let state = if done(config, &hashes, run_dir, stage)? { "done, reused" } else { "to do" };
         let after = stage.before(config).map_or(String::new(), |b| format!("; after {b}"));
-        let time = seconds(config, stage, &view, data.train.len(), &rate)
-            .map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
+        let time = rate.as_ref().and_then(|rate| seconds(config, stage, &view, data.train.len(), rate));
+        let time = time.map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
         let size = size(config, stage, &view)?;
         lines.push(format!("{:<11} {state:<13}{} {size}{time}{after}", stage.name(), work(config, stage)));
     }
-    let (patches, pairs, name) = (1.0 / rate.statistics, 1.0 / rate.likelihood, device_name(device));
-    lines.push(format!(
-        "\ntimes are of EM on patches, at the rate measured on {name} just now: likelihoods of {pairs:.0} pairs of patch and cluster \
-         a second, statistics of {patches:.0}"
-    ));
+    lines.push(rate.map_or("\ntimes are left out: circuits of this size are too large to be tried".to_owned(), |rate| {
+        let (patches, pairs, name) = (1.0 / rate.statistics, 1.0 / rate.likelihood, device_name(device));
+        format!(
+            "\ntimes are of EM on patches, at the rate measured on {name} just now: likelihoods of {pairs:.0} pairs of patch and \
+             cluster a second, statistics of {patches:.0}"
+        )
+    }));
     Ok(lines.join("\n"))
 }
 
@@ -117,11 +122,12 @@ fn size(config: &Config, stage: Stage, view: &View) -> Result<String> {
         }
         _ => 1,
     };
-    let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), stage.micro_batch(config));
-    let tree = if stage.has_tree() { tree_numbers(config, &view, clusters) } else { clusters - 1 };
+    let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), stage.micro_batch(config))?;
+    let (tree, search) =
+        if stage.has_tree() { tree_numbers(config, &view, clusters)? } else { (clusters as f64 - 1.0, 0.0) };
     // Tables, statistics and decayed statistics, four bytes each.
-    let bytes = memory + 12.0 * (patches + tree) as f64;
-    Ok(format!("{} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
+    let bytes = memory.max(search) + 12.0 * (patches + tree);
+    Ok(format!("{:.0} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
 }
 
 /// Seconds of a stage's EM on patches; none for stages that are something else.
@@ -167,37 +173,36 @@ fn device_name(device: Device) -> &'static str {
     if device.is_cuda() { "the GPU" } else { "this CPU" }
 }
 
-/// Free numbers of the patch circuits (trees and heads of each), and bytes of the messages of a micro-batch.
+/// Free numbers of the patch circuits (clusters of one tree or Gaussian each, and heads of a tree), and bytes that they
+/// take beside their tables: messages of a micro-batch, and the search for trees.
 fn patch_numbers(
     patch: &PatchConfig,
     view: &View,
     (clusters, heads): (usize, usize),
     micro_batch: usize,
-) -> (usize, f64) {
-    let d = view.variables();
-    let hclt = match &patch.family {
-        FamilyConfig::Hclt(hclt) => hclt,
-        FamilyConfig::Gaussian(gaussian) => {
-            let each = d
-                + gaussian.covariance.parameters(d)
-                + gaussian.scale_grid(gaussian.scale_groups.count()).size()[0] as usize
-                - 1;
-            let examples = (micro_batch * view.patches()) as f64;
-            // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
-            return (clusters * each, examples * (8 * d + 12 * clusters) as f64 + (clusters * d * d) as f64 * 18.0);
+) -> Result<(f64, f64)> {
+    let (d, examples, clusters) = (view.variables(), (micro_batch * view.patches()) as f64, clusters as f64);
+    match &patch.family {
+        FamilyConfig::Hclt(hclt) => {
+            let categories: Vec<usize> = view.ranges().iter().map(|(low, high)| (high - low + 1) as usize).collect();
+            let star = (0..d).map(|v| (v > 0).then_some(0)).collect();
+            let graph = hclt::forest(&[star], hclt.states, &categories)?.with_heads(heads);
+            let each = Parameters::count(&Plan::new(&graph, Device::Cpu)) as f64;
+            let messages = examples.min(1024.0) * (d * hclt.states) as f64 * 4.0 * 4.0;
+            Ok((clusters * each, messages.max(hclt.tree.memory(d))))
         }
-    };
-    let h = hclt.states;
-    let inputs: usize = view.ranges().iter().map(|(low, high)| (high - low) as usize * h).sum();
-    let edges = (view.variables() - 1) * h * (h - 1) + heads * (h - 1);
-    let examples = (micro_batch * view.patches()).min(1024) as f64;
-    (clusters * (inputs + edges), examples * (view.variables() * h) as f64 * 4.0 * 4.0)
+        FamilyConfig::Gaussian(gaussian) => {
+            let each = gaussian.parameters(d) as f64;
+            // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
+            Ok((clusters * each, examples * (8.0 * d as f64 + 12.0 * clusters) + clusters * (d * d) as f64 * 18.0))
+        }
+    }
 }
 
-fn tree_numbers(config: &Config, view: &View, clusters: usize) -> usize {
-    let edges = view.patches() - 1;
-    match config.distill.tree.hidden {
-        None => edges * clusters * (clusters - 1) + clusters - 1,
-        Some(h) => edges * h * (h - 1) + h - 1 + view.patches() * h * (clusters - 1),
-    }
+/// Free numbers of the latent tree, and bytes of the search for it.
+fn tree_numbers(config: &Config, view: &View, clusters: usize) -> Result<(f64, f64)> {
+    let tree = &config.distill.tree;
+    let chain = (0..view.patches()).map(|i| i.checked_sub(1)).collect();
+    let graph = hclt::latent_tree(&chain, view.grid.cols, clusters, tree.hidden, tree.tying)?;
+    Ok((Parameters::count(&Plan::new(&graph, Device::Cpu)) as f64, chow_liu::memory(view.patches(), clusters)))
 }

@@ -8,13 +8,15 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::view::View;
 use crate::em::EmConfig;
-use crate::patch::config::{PatchConfig, Start};
+use crate::patch::config::{FamilyConfig, PatchConfig, Start};
 use crate::patch::{self, Input};
 use crate::random::rng;
 
 /// Clusters and patches that are measured.
 const CLUSTERS: usize = 4;
 const PATCHES: i64 = 1024;
+/// Numbers of a cluster beyond which nothing is measured.
+const MOST: f64 = 3e7;
 
 /// Seconds of the parts of EM on patches.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +30,14 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Measure circuits of this kind on the device; takes about a second.
+    /// Measure circuits of this kind on the device; takes about a second. None where they are too large for that.
     ///
     /// # Errors
     /// When the circuits cannot be made.
-    pub fn measure(config: &PatchConfig, view: &View, device: Device) -> Result<Self> {
+    pub fn measure(config: &PatchConfig, view: &View, device: Device) -> Result<Option<Self>> {
+        if numbers(config, view) > MOST {
+            return Ok(None);
+        }
         let _guard = tch::no_grad_guard();
         let patches = random_patches(view, config.family.input());
         let members = patches.chunk(CLUSTERS as i64, 0);
@@ -54,7 +59,7 @@ impl Rate {
             Ok(Self { likelihood, statistics, step: started.elapsed().as_secs_f64() / CLUSTERS as f64 })
         };
         once()?;
-        once()
+        once().map(Some)
     }
 
     /// Seconds of `epochs` passes over `patches` patches where each meets `clusters` of them, with `steps` M-steps of
@@ -63,6 +68,19 @@ impl Rate {
     pub fn seconds(&self, epochs: usize, patches: usize, clusters: usize, steps: usize, moved: usize) -> f64 {
         let pass = patches as f64 * (clusters as f64 * self.likelihood + self.statistics);
         epochs as f64 * (pass + (steps * moved) as f64 * self.step)
+    }
+}
+
+/// Numbers of a cluster's tables or matrices, and of messages.
+fn numbers(config: &PatchConfig, view: &View) -> f64 {
+    let d = view.variables() as f64;
+    match &config.family {
+        FamilyConfig::Hclt(hclt) => {
+            let categories: f64 = view.ranges().iter().map(|(low, high)| (high - low + 1) as f64).sum();
+            let states = hclt.states as f64;
+            states * (d * states + categories + d * PATCHES as f64)
+        }
+        FamilyConfig::Gaussian(gaussian) => d * d + (gaussian.scales.pow(2) as i64 * PATCHES) as f64,
     }
 }
 

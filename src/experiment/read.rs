@@ -6,7 +6,9 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::config::Config;
+use super::{bounds, explain};
 use crate::refusal::Problems;
+use crate::run::RunFolder;
 use crate::{refusal, require};
 
 /// The JSON schema of experiment files.
@@ -15,18 +17,82 @@ pub fn schema() -> Value {
     schemars::schema_for!(Config).to_value()
 }
 
+/// Larger experiment files, and deeper nesting in them, are no experiments.
+const MOST_BYTES: u64 = 1 << 20;
+const MOST_NESTED: usize = 64;
+
 /// Read a file, apply overrides `key.path=value` (YAML values; `null` removes a key), and check everything.
 ///
 /// # Errors
 /// A refusal that lists every problem with its path.
 pub fn read(path: &Path, overrides: &[String]) -> Result<Config> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
-    let mut value: Value = serde_yaml::from_str(&text).map_err(|error| refusal!("{file}: not YAML: {error}"))?;
+    let mut value = parse(&text_of(path)?).map_err(|error| refusal!("{file}: {error}"))?;
     for text in overrides {
         apply(&mut value, text)?;
     }
     resolve(value, &file)
+}
+
+/// The experiment of a run folder.
+///
+/// # Errors
+/// A refusal that lists every problem with its path.
+pub fn of_run(run: &RunFolder) -> Result<Config> {
+    let path = run.config_path();
+    let file = path.display().to_string();
+    resolve(parse(&text_of(&path)?).map_err(|error| refusal!("{file}: {error}"))?, &file)
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let file = path.display();
+    let found = path.metadata().map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    require!(found.is_file(), "{file}: is no file: expected an experiment in YAML");
+    require!(found.len() <= MOST_BYTES, "{file}: has {} bytes: an experiment has at most {MOST_BYTES}", found.len());
+    let bytes = std::fs::read(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| refusal!("{file}: is no UTF-8 text: byte {} is wrong", error.utf8_error().valid_up_to()))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// YAML as a value: every key once, numbers finite.
+fn parse(text: &str) -> Result<Value> {
+    require!(nesting(text) <= MOST_NESTED, "brackets are nested more than {MOST_NESTED} deep");
+    let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| refusal!("not YAML: {error}"))?;
+    finite(&value, "")?;
+    serde_json::to_value(&value).map_err(|error| refusal!("not an experiment: {error}"))
+}
+
+/// How deep brackets are nested, those in quotes included.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut most) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
+}
+
+fn finite(value: &serde_yaml::Value, path: &str) -> Result<()> {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        serde_yaml::Value::Number(number) => {
+            let fine = number.as_f64().is_none_or(f64::is_finite);
+            require!(fine, "{path}: expected a finite number, found {number}");
+            Ok(())
+        }
+        serde_yaml::Value::Sequence(items) => {
+            items.iter().enumerate().try_for_each(|(i, item)| finite(item, &below(&i.to_string())))
+        }
+        serde_yaml::Value::Mapping(map) => {
+            map.iter().try_for_each(|(key, value)| finite(value, &below(key.as_str().unwrap_or("?"))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Check a configuration value and give it types.
@@ -35,12 +101,8 @@ pub fn read(path: &Path, overrides: &[String]) -> Result<Config> {
 /// A refusal that lists every problem with its path.
 pub fn resolve(value: Value, what: &str) -> Result<Config> {
     let mut problems = Problems::default();
-    let schema = schema();
-    let validator = jsonschema::validator_for(&schema)?;
-    for error in validator.iter_errors(&value) {
-        let path = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
-        problems.check(false, if path.is_empty() { "(top level)".to_owned() } else { path }, error.to_string());
-    }
+    explain::check(&schema(), &value, &mut problems);
+    bounds::check(&value, &mut problems);
     problems.into_result(what)?;
     let config: Config = serde_json::from_value(value).map_err(|error| refusal!("{what}: {error}"))?;
     let mut problems = Problems::default();
@@ -54,8 +116,7 @@ fn apply(value: &mut Value, text: &str) -> Result<()> {
     let (key, new) =
         text.split_once('=').ok_or_else(|| refusal!("--set {text}: expected key.path=value, found no '='"))?;
     require!(key.split('.').all(|part| !part.is_empty()), "--set {text}: the key has an empty part");
-    let new: Value =
-        serde_yaml::from_str(new).map_err(|error| refusal!("--set {text}: the value is not YAML: {error}"))?;
+    let new = parse(new).map_err(|error| refusal!("--set {text}: {error}"))?;
     let mut at = value;
     for part in key.split('.') {
         if at.is_null() {

@@ -237,6 +237,12 @@ impl PatchConfig {
 }
 
 impl GaussianConfig {
+    /// Free numbers of a cluster whose patches have `d` numbers.
+    #[must_use]
+    pub fn parameters(&self, d: usize) -> usize {
+        d + self.covariance.parameters(d) + self.scales.pow(self.scale_groups.count() as u32) - 1
+    }
+
     /// All combinations of scales of so many groups: `[S, G]`, float64.
     pub fn scale_grid(&self, groups: usize) -> Tensor {
         let n = self.scales;

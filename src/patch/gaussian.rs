@@ -198,8 +198,7 @@ impl PatchModel for GaussianPatches {
     }
 
     fn parameter_count(&self) -> usize {
-        let d = self.ranges.len();
-        self.components.len() * (d + self.config.covariance.parameters(d) + self.common.count() as usize - 1)
+        self.components.len() * self.config.parameters(self.ranges.len())
     }
 
     fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {

@@ -84,6 +84,12 @@ impl RunFolder {
         StageFolder::new(self.path(name))
     }
 
+    /// Where the configuration of the run is.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.path(CONFIG)
+    }
+
     /// The configuration of the run.
     ///
     /// # Errors

@@ -75,6 +75,15 @@ impl TreeConfig {
         }
     }
 
+    /// Bytes that the search for a tree over so many variables takes at most.
+    #[must_use]
+    pub fn memory(&self, variables: usize) -> f64 {
+        match self {
+            Self::ChowLiu { bins, .. } => chow_liu::memory(variables, *bins),
+            Self::Given { .. } => 0.0,
+        }
+    }
+
     /// Whether one tree serves all clusters.
     #[must_use]
     pub fn is_shared(&self) -> bool {
