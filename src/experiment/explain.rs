@@ -57,16 +57,7 @@ impl Walk<'_, '_> {
             Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
             _ => return true,
         };
-        let fits = |kind: &&str| match *kind {
-            "integer" => value.is_u64() || value.is_i64(),
-            "number" => value.is_number(),
-            "string" => value.is_string(),
-            "boolean" => value.is_boolean(),
-            "array" => value.is_array(),
-            "object" => value.is_object(),
-            _ => value.is_null(),
-        };
-        if allowed.iter().any(fits) {
+        if allowed.iter().any(|kind| is_a(value, kind)) {
             return true;
         }
         let names: Vec<&str> = allowed.iter().filter(|kind| **kind != "null").map(|kind| in_words(kind)).collect();
@@ -119,14 +110,21 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Null, or what is not null.
+    /// Any of several types, null among them where a key may be left open.
     fn any_of(&mut self, choices: &[Value], value: &Value, path: &str) {
-        let null = |choice: &&Value| choice["type"] == "null";
-        if value.is_null() && choices.iter().any(|choice| null(&choice)) {
+        if value.is_null() && choices.iter().any(|choice| choice["type"] == "null") {
             return;
         }
-        if let Some(choice) = choices.iter().find(|choice| !null(choice)) {
-            self.check(choice, value, path);
+        let others: Vec<&Value> = choices.iter().filter(|choice| choice["type"] != "null").collect();
+        let fitting = others.iter().find(|choice| choice["type"].as_str().is_some_and(|kind| is_a(value, kind)));
+        match (others.as_slice(), fitting) {
+            ([only], _) => self.check(only, value, path),
+            (_, Some(choice)) => self.check(choice, value, path),
+            (_, None) => {
+                let names: Vec<&str> =
+                    others.iter().filter_map(|choice| choice["type"].as_str()).map(in_words).collect();
+                self.note(path, format!("expected {}, found {}", names.join(" or "), shown(value)));
+            }
         }
     }
 
@@ -204,6 +202,19 @@ fn only_key(choice: &Value) -> Option<&str> {
 /// A choice of another type than words and keys.
 fn plain(choice: &Value) -> Option<&str> {
     choice["type"].as_str().filter(|kind| !matches!(*kind, "string" | "object"))
+}
+
+/// Whether a value is of a type of the schema's.
+fn is_a(value: &Value, kind: &str) -> bool {
+    match kind {
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => value.is_null(),
+    }
 }
 
 fn below(path: &str, key: &str) -> String {
