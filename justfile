@@ -41,7 +41,7 @@ report *args: setup
 weights-check:
     cd weights && sha256sum --check --strict SHA256SUMS
 
-# All tests: the examples in the docs, then the rest, a process each where cargo-nextest is there, else one by one.
+# All tests: those in the documentation, then the rest, a process each where cargo-nextest is there, else one by one.
 test: setup
     #!/usr/bin/env bash
     set -euo pipefail
@@ -73,6 +73,11 @@ bench name="hclt" *args: setup
     if [ "$bench" = hclt ]; then export OMP_WAIT_POLICY=active; fi
     cargo bench --bench "$bench" -- "$@"
 
-# Remove everything that was built, fetched or computed here, run folders too.
+# Remove everything that was built or fetched here; run folders stay.
 clean:
-    rm -rf target runs third_party
+    rm -rf target third_party
+
+# Remove all run folders in runs/, after a question.
+[confirm("Remove all run folders in runs/? [y/N]")]
+clean-runs:
+    rm -rf runs

@@ -42,8 +42,13 @@ mkdir -p third_party
 free_mb=$(df -Pm third_party | awk 'NR==2 {print $4}')
 [ "$free_mb" -ge "$need_mb" ] || fail "$free_mb MB free in third_party, $need_mb MB needed" "free some space, or set LIBTORCH to a libtorch $version of your own"
 
+# What a set-up that was killed has left is of no use; one that is at work holds the lock.
+exec 9>third_party/.setup.lock
+flock -n 9 || fail "another set-up is at work in third_party" "wait for it, or end it"
+rm -rf third_party/setup.*
 work=$(mktemp -d third_party/setup.XXXXXX)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
 
 # The options that make any Python 3 fetch the same wheels, whatever its own version.
 wheels=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none
@@ -85,8 +90,10 @@ mv "$work/libtorch" "$target"
 
 if [ "$kind" = cuda ]; then
     echo "setup: fetching the CUDA libraries (about 3 GB, once) into third_party/cuda" >&2
-    "$python" -m pip install --quiet --no-cache-dir --upgrade "${wheels[@]}" --target third_party/cuda "torch==$version" \
-        || fail "pip could not fetch the CUDA libraries" "${hint[@]}"
+    "$python" -m pip install --quiet --no-deps --require-hashes --no-cache-dir --upgrade "${wheels[@]}" --target "$work/cuda" \
+        -r scripts/requirements-cuda.txt || fail "pip could not fetch the CUDA libraries" "${hint[@]}"
+    rm -rf third_party/cuda
+    mv "$work/cuda" third_party/cuda
     touch "$stamp"
     echo "setup: run lvd with --libtorch-cuda third_party/cuda/torch/lib on this machine" >&2
 fi

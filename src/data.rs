@@ -8,6 +8,7 @@ pub mod pictures;
 pub mod idx;
 pub mod cifar;
 pub mod npz;
+pub mod jpeg;
 pub mod folder;
 pub mod split;
 pub mod embedded;
@@ -19,6 +20,6 @@ pub mod augment;
 pub mod batches;
 pub mod sheet;
 
-pub use config::{DataConfig, Format};
-pub use set::{DataSet, PictureOptions, open, open_pictures};
+pub use config::{DataConfig, Format, PictureOptions};
+pub use set::{DataSet, open, open_pictures};
 pub use split::Split;

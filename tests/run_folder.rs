@@ -244,7 +244,7 @@ fn interrupted_process() {
     assert!(interrupt::check().unwrap_err().is::<Interrupted>());
     eprintln!("stopping");
     if stubborn == "yes" {
-        std::thread::sleep(std::time::Duration::from_mins(1));
+        std::thread::sleep(std::time::Duration::from_secs(60));
     }
     std::process::exit(7);
 }

@@ -26,6 +26,9 @@ pub(super) struct EvalArgs {
     /// Their format.
     #[arg(long, value_enum, requires = "data")]
     format: Option<Format>,
+    /// The pictures of --data have 256 levels: bring them to the model's, v -> v * levels / 256.
+    #[arg(long, requires = "data")]
+    requantise: bool,
     /// Which part of the data.
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
@@ -70,6 +73,7 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
     let request = Request {
         stage: args.stage,
         data: args.data.clone().zip(args.format),
+        requantise: args.requantise,
         split: args.split,
         protocol: args.protocol,
         reading: args.reading,

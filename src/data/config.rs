@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_yaml::with::singleton_map_recursive;
 
-use super::folder::Resize;
+use super::folder::{Alpha, Resize};
 use super::split::Part;
 use crate::refusal::Problems;
 
@@ -66,10 +66,33 @@ pub struct DataConfig {
     #[serde(default, with = "singleton_map_recursive")]
     #[schemars(with = "Resize")]
     pub resize: Resize,
+    /// What becomes of a folder's pictures with transparency.
+    #[serde(default)]
+    pub alpha: Alpha,
 }
+
+/// Levels of the built-in set.
+pub const EMBEDDED_LEVELS: usize = 17;
 
 fn bytes() -> usize {
     256
+}
+
+/// How to read files that do not say everything themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureOptions {
+    /// How many values a pixel can take.
+    pub levels: usize,
+    /// How pictures of a folder get one size.
+    pub resize: Resize,
+    /// What becomes of a folder's pictures with transparency.
+    pub alpha: Alpha,
+}
+
+impl Default for PictureOptions {
+    fn default() -> Self {
+        Self { levels: 256, resize: Resize::Exact, alpha: Alpha::Refuse }
+    }
 }
 
 /// Usual files of a format's three parts.
@@ -96,6 +119,12 @@ impl Format {
 }
 
 impl DataConfig {
+    /// How files are read that do not say everything themselves.
+    #[must_use]
+    pub fn options(&self) -> PictureOptions {
+        PictureOptions { levels: self.levels, resize: self.resize, alpha: self.alpha }
+    }
+
     /// Note every problem of this section, which stands at `path` of the configuration. Files are looked at when
     /// the set is opened, not here.
     pub fn check(&self, path: &str, problems: &mut Problems) {
@@ -114,6 +143,8 @@ impl DataConfig {
         self.resize.check(&at("resize"), problems);
         let scaled = self.resize != Resize::Exact;
         problems.check(!scaled || self.format == Format::Folder, at("resize"), "is only for format: folder");
+        let clear = self.alpha != Alpha::Refuse;
+        problems.check(!clear || self.format == Format::Folder, at("alpha"), "is only for format: folder");
         let counted = self.format != Format::Folder || self.levels == 256;
         problems.check(counted, at("levels"), "pictures of a folder have 256 levels");
         if self.format == Format::Embedded {
@@ -129,7 +160,7 @@ impl DataConfig {
             ("train", self.train.is_some()),
             ("validation", self.validation.is_some()),
             ("test", self.test.is_some()),
-            ("levels", self.levels != bytes()),
+            ("levels", self.levels != bytes() && self.levels != EMBEDDED_LEVELS),
         ];
         for (key, given) in given {
             problems.check(!given, format!("{path}.{key}"), "has no meaning for format: embedded");

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use image::imageops::FilterType;
+use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::pictures::{Layout, PictureShape, Pictures, Segment};
-use super::source;
+use super::{jpeg, source};
 use crate::refusal::Problems;
 use crate::{refusal, require};
 
@@ -38,26 +39,45 @@ impl Resize {
     }
 }
 
+/// What becomes of pictures with transparency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Alpha {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are laid on white.
+    White,
+    /// They are laid on black.
+    Black,
+    /// The transparency is left out.
+    Drop,
+}
+
 /// What a picture's header says.
 struct Header {
     path: PathBuf,
     height: u32,
     width: u32,
     colour: bool,
+    turned: bool,
 }
 
 /// Pictures of a folder: 3 channels if any of them has colour (grey ones get three equal channels), else 1.
 ///
 /// # Errors
 /// A refusal, which names the file, where the folder holds no pictures or one is damaged, of another size, or not of
-/// 8 bits a channel without transparency.
-pub fn open(folder: &Path, rule: Resize) -> Result<Pictures> {
-    let headers = paths(folder)?.into_iter().map(header).collect::<Result<Vec<_>>>()?;
+/// 8 bits a channel.
+pub fn open(folder: &Path, rule: Resize, alpha: Alpha) -> Result<Pictures> {
+    let headers = paths(folder)?.into_iter().map(|path| header(path, alpha)).collect::<Result<Vec<_>>>()?;
+    if let Some(turned) = headers.iter().find(|h| h.turned) {
+        tracing::info!("{}: is turned as its EXIF orientation says, and others like it", turned.path.display());
+    }
     let [height, width] = size(&headers, rule)?;
     let colour = headers.iter().any(|h| h.colour);
     let source = source::spool(|out| {
         for Header { path, .. } in &headers {
-            let picture = fit(decode(path)?, rule);
+            let picture = fit(on_ground(decode(path)?, alpha), rule);
             let bytes = if colour { picture.into_rgb8().into_raw() } else { picture.into_luma8().into_raw() };
             out.write_all(&bytes)?;
         }
@@ -69,30 +89,103 @@ pub fn open(folder: &Path, rule: Resize) -> Result<Pictures> {
     Pictures::from_segments(vec![Segment { source, offset: 0, stride, count, layout: Layout::Interleaved }], shape)
 }
 
-/// All PNG and JPEG files below a folder, sorted.
+/// All PNG and JPEG files below a folder, sorted. Links are not followed.
 fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    let (mut found, mut links, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.map_err(|e| refusal!("cannot read the folder {}: {e}", folder.display()))?;
         let extension = entry.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        if entry.file_type().is_file() && matches!(&extension[..], "png" | "jpg" | "jpeg") {
+        if entry.depth() > 0 && entry.path_is_symlink() {
+            links.push(entry.into_path());
+        } else if entry.file_type().is_file() && matches!(&extension[..], "png" | "jpg" | "jpeg") {
             found.push(entry.into_path());
+        } else if entry.file_type().is_file() && OTHER_PICTURES.contains(&&extension[..]) {
+            others.push(entry.into_path());
+        }
+    }
+    for (left_out, why) in
+        [(links, "links, which are not followed"), (others, "pictures that are neither PNG nor JPEG")]
+    {
+        if let Some(first) = left_out.first() {
+            tracing::warn!(
+                "{}: {} {why}, are left out, the first is {}",
+                folder.display(),
+                left_out.len(),
+                first.display()
+            );
         }
     }
     require!(!found.is_empty(), "{}: no pictures in this folder (.png, .jpg, .jpeg)", folder.display());
     Ok(found)
 }
 
-fn header(path: PathBuf) -> Result<Header> {
-    let decoder = reader(&path)?.into_decoder().map_err(|e| broken(&path, &e))?;
+/// Endings of pictures that are not read.
+const OTHER_PICTURES: [&str; 8] = ["gif", "bmp", "webp", "tif", "tiff", "jxl", "avif", "heic"];
+
+fn header(path: PathBuf, alpha: Alpha) -> Result<Header> {
+    check_bytes(&path)?;
+    let mut decoder = reader(&path)?.into_decoder().map_err(|e| broken(&path, &e))?;
     let colour = decoder.color_type();
+    let clear = matches!(colour, ColorType::La8 | ColorType::Rgba8);
     require!(
-        matches!(colour, ColorType::L8 | ColorType::Rgb8),
-        "{}: colour type is {colour:?}, expected L8 or Rgb8 (8 bits a channel, no transparency)",
+        !clear || alpha != Alpha::Refuse,
+        "{}: colour type is {colour:?}, with transparency: set data.alpha to white, black (the ground that pictures are laid on) or drop",
         path.display(),
     );
-    let (width, height) = decoder.dimensions();
-    Ok(Header { path, height, width, colour: colour == ColorType::Rgb8 })
+    require!(
+        clear || matches!(colour, ColorType::L8 | ColorType::Rgb8),
+        "{}: colour type is {colour:?}, expected L8 or Rgb8 (8 bits a channel)",
+        path.display(),
+    );
+    let turn = decoder.orientation().map_err(|e| broken(&path, &e))?;
+    let (mut width, mut height) = decoder.dimensions();
+    require!(height > 0 && width > 0, "{}: has no pixels ({height}x{width})", path.display());
+    if matches!(
+        turn,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    ) {
+        (width, height) = (height, width);
+    }
+    let colour = matches!(colour, ColorType::Rgb8 | ColorType::Rgba8);
+    Ok(Header { path, height, width, colour, turned: turn != Orientation::NoTransforms })
+}
+
+/// Refuse what the decoder would take for less than it is: half a JPEG, inks, the first of many pictures.
+fn check_bytes(path: &Path) -> Result<()> {
+    let source = source::map(path)?;
+    let (bytes, name) = ((*source).as_ref(), path.display());
+    require!(!bytes.is_empty(), "{name}: is empty");
+    if let Some(jpeg) = jpeg::markers(bytes) {
+        require!(jpeg.components != 4, "{name}: its colours are inks (CMYK): convert it to RGB");
+        require!(jpeg.whole, "{name}: broken picture: the file ends before the picture does");
+    }
+    let mut chunks = bytes.windows(4).take_while(|four| four != b"IDAT");
+    let animated = bytes.starts_with(b"\x89PNG") && chunks.any(|four| four == b"acTL");
+    require!(!animated, "{name}: is an animation (APNG): take its pictures apart");
+    Ok(())
+}
+
+/// Lay a picture with transparency on its ground.
+fn on_ground(picture: DynamicImage, alpha: Alpha) -> DynamicImage {
+    let ground = match alpha {
+        Alpha::White => 255,
+        Alpha::Black => 0,
+        Alpha::Refuse | Alpha::Drop => return picture,
+    };
+    if !picture.color().has_alpha() {
+        return picture;
+    }
+    let colour = picture.color().has_color();
+    let mut laid = picture.into_rgba8();
+    for pixel in laid.pixels_mut() {
+        let [.., a] = pixel.0.map(u32::from);
+        for channel in &mut pixel.0[..3] {
+            *channel = ((u32::from(*channel) * a + ground * (255 - a) + 127) / 255) as u8;
+        }
+        pixel.0[3] = 255;
+    }
+    let laid = DynamicImage::from(laid);
+    if colour { laid.into_rgb8().into() } else { laid.into_luma8().into() }
 }
 
 /// Size of the pictures after the rule, `[height, width]`, if it can be applied to all.
@@ -134,7 +227,11 @@ fn fit(picture: DynamicImage, rule: Resize) -> DynamicImage {
 }
 
 fn decode(path: &Path) -> Result<DynamicImage> {
-    reader(path)?.decode().map_err(|e| broken(path, &e))
+    let mut decoder = reader(path)?.into_decoder().map_err(|e| broken(path, &e))?;
+    let turn = decoder.orientation().map_err(|e| broken(path, &e))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| broken(path, &e))?;
+    picture.apply_orientation(turn);
+    Ok(picture)
 }
 
 fn reader(path: &Path) -> Result<ImageReader<std::io::BufReader<std::fs::File>>> {

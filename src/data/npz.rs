@@ -3,7 +3,7 @@
 //!
 //! `.npy` files and stored (`np.savez`) entries are mapped; deflated ones are unpacked to a temporary file.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -73,14 +73,21 @@ fn entry(path: &Path) -> Result<(Source, usize, usize)> {
     let mut file = archive.by_index(index).map_err(|e| broken(&e))?;
     let length = file.size() as usize;
     if file.compression() == CompressionMethod::Stored {
-        return Ok((source, file.data_start() as usize, length));
+        let start = file.data_start() as usize;
+        // Reading to the end compares the checksum.
+        source::copy(&mut file, &mut std::io::sink(), |e| broken(&e))?;
+        return Ok((source, start, length));
     }
-    let unpacked = source::spool(|out| source::copy(&mut file, out, |e| broken(&e)))?;
+    // No more is unpacked than the archive promises, and a byte that shows that it lies.
+    let unpacked = source::spool(|out| source::copy(&mut file.take(length as u64 + 1), out, |e| broken(&e)))?;
+    let found = (*unpacked).as_ref().len();
+    require!(found == length, "{}: the array data has other than the {length} bytes that it promises", path.display());
     Ok((unpacked, 0, length))
 }
 
 /// Shape of a `.npy` array of bytes in C order, and where its first element lies.
 fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
+    require!(countable(bytes), "{name}: broken npy array: its shape has more elements than can be counted");
     let view = ArrayViewD::<u8>::view_npy(bytes).map_err(|e| match e {
         ViewNpyError::WrongDescriptor(found) => {
             refusal!("{name}: element type is {found}, expected '|u1' (save it with .astype('uint8'))")
@@ -91,4 +98,13 @@ fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
     require!(first_runs_slowest, "{name}: is in Fortran order, expected C order (save it with np.ascontiguousarray)");
     let elements: usize = view.shape().iter().product();
     Ok(((0..view.ndim()).map(|a| view.len_of(Axis(a))).collect(), bytes.len() - elements))
+}
+
+/// Whether the product of the sizes that the header's text names is a number: the reader takes it for granted.
+fn countable(bytes: &[u8]) -> bool {
+    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
+    let Some((_, rest)) = header.split_once("'shape': (") else { return true };
+    let sizes = rest.split(')').next().unwrap_or_default().split(',').map(str::trim).filter(|size| !size.is_empty());
+    let product = sizes.map(|size| size.parse::<usize>().ok()).try_fold(1usize, |all, size| all.checked_mul(size?.max(1)));
+    product.is_some_and(|elements| isize::try_from(elements).is_ok())
 }

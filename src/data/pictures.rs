@@ -25,16 +25,20 @@ pub struct PictureShape {
     pub levels: usize,
 }
 
+/// Pixels of a side, at most.
+const MOST: usize = 65_536;
+
 impl PictureShape {
     /// Numbers in a picture: `height * width * channels`.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.height * self.width * self.channels
+        self.height.saturating_mul(self.width).saturating_mul(self.channels)
     }
 
     fn check(&self) -> Result<()> {
         let Self { height, width, channels, levels } = *self;
         require!(height > 0 && width > 0, "pictures of {self} hold no pixels");
+        require!(height.max(width) <= MOST, "pictures of {self} are too large: a side has at most {MOST} pixels");
         require!(matches!(channels, 1 | 3), "pictures must have 1 or 3 channels, found {channels}");
         require!((2..=256).contains(&levels), "pictures must have 2 to 256 levels, found {levels}");
         Ok(())
@@ -121,6 +125,22 @@ impl Pictures {
         let pictures = Self { segments: segments.into(), shape, chosen: Chosen::Range(0..total) };
         pictures.check_levels()?;
         Ok(pictures)
+    }
+
+    /// The same pictures of 256 levels with fewer, in memory: `v -> floor(v * levels / 256)`.
+    ///
+    /// # Errors
+    /// When there are other than 256 levels, or fewer than two are wanted.
+    pub fn requantised(&self, levels: usize) -> Result<Self> {
+        require!(
+            self.shape.levels == 256,
+            "only pictures of 256 levels are requantised, these have {}",
+            self.shape.levels
+        );
+        let all: Vec<usize> = (0..self.len()).collect();
+        let pixels: Vec<u8> = Vec::try_from(self.batch(&all)?.reshape([-1]))?;
+        let fewer = pixels.into_iter().map(|v| (usize::from(v) * levels / 256) as u8).collect();
+        Self::from_bytes(fewer, PictureShape { levels, ..self.shape })
     }
 
     /// The pictures of several sets, one after the other.

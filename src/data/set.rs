@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::config::{DataConfig, Format};
-use super::folder::Resize;
+use super::config::{DataConfig, Format, PictureOptions};
 use super::pictures::{PictureShape, Pictures};
 use super::split::{Part, Split};
 use super::{cifar, embedded, folder, idx, npz};
@@ -49,21 +48,6 @@ impl DataSet {
     }
 }
 
-/// How to read files that do not say everything themselves.
-#[derive(Clone, Copy, Debug)]
-pub struct PictureOptions {
-    /// How many values a pixel can take.
-    pub levels: usize,
-    /// How pictures of a folder get one size.
-    pub resize: Resize,
-}
-
-impl Default for PictureOptions {
-    fn default() -> Self {
-        Self { levels: 256, resize: Resize::Exact }
-    }
-}
-
 /// Open the set that a configuration describes; `seed` draws parts given as a fraction without a seed of their own.
 ///
 /// # Errors
@@ -93,7 +77,7 @@ pub fn open_pictures(format: Format, path: &Path, options: PictureOptions) -> Re
         Format::Cifar10 => cifar::open(path, options.levels),
         Format::Npz => npz::open_npz(path, options.levels),
         Format::Npy => npz::open_npy(path, options.levels),
-        Format::Folder => folder::open(path, options.resize),
+        Format::Folder => folder::open(path, options.resize, options.alpha),
     }
 }
 
@@ -169,7 +153,7 @@ impl<'a> Files<'a> {
     }
 
     fn read(&self, paths: &[PathBuf], split: Split) -> Result<Pictures> {
-        let options = PictureOptions { levels: self.config.levels, resize: self.config.resize };
+        let options = self.config.options();
         let parts = paths.iter().map(|path| {
             let part = open_pictures(self.config.format, path, options)?;
             require!(!part.is_empty(), "{} holds no pictures", path.display());
@@ -190,9 +174,27 @@ impl<'a> Files<'a> {
                 None => found.extend(self.candidates(name).into_iter().find(|path| path.exists())),
             }
             let also = if self.config.format == Format::Idx { " (or .gz)" } else { "" };
-            require!(found.len() > before, "{}: no file {name}{also}", self.place.display());
+            require!(found.len() > before, "{}: no file {name}{also}{}", self.place.display(), self.carving());
         }
         Ok(found)
+    }
+
+    /// What to do where a folder holds pictures side by side, and no parts.
+    fn carving(&self) -> &'static str {
+        let picture = |entry: std::fs::DirEntry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|e| ["png", "jpg", "jpeg"].iter().any(|known| e.eq_ignore_ascii_case(known)))
+        };
+        let flat = self.config.format == Format::Folder
+            && self.place.read_dir().is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(picture)));
+        if flat {
+            "\n  the folder holds pictures itself: take them all and carve parts out of them, for instance\n  data: {train: [.], \
+             validation: {fraction: {share: 0.1}}, test: {fraction: {share: 0.1}}}"
+        } else {
+            ""
+        }
     }
 
     fn candidates(&self, name: &str) -> Vec<PathBuf> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use memmap2::Mmap;
 
+use crate::refusal::Refusal;
 use crate::{refusal, require};
 
 /// Bytes that many pictures share: owned, built in, or mapped.
@@ -20,9 +21,10 @@ pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
 /// A refusal where there is no such file.
 pub fn open_file(path: &Path) -> Result<File> {
     let refused = |reason: &dyn std::fmt::Display| refusal!("cannot open {}: {reason}", path.display());
-    let file = File::open(path).map_err(|e| refused(&e))?;
-    require!(file.metadata().is_ok_and(|m| m.is_file()), "cannot open {}: it is no regular file", path.display());
-    Ok(file)
+    // Looked at first: opening a pipe would wait for its other end.
+    let found = path.metadata().map_err(|e| refused(&e))?;
+    require!(found.is_file(), "cannot open {}: it is no regular file", path.display());
+    File::open(path).map_err(|e| refused(&e))
 }
 
 /// Map a file; nothing is read before it is used.
@@ -43,7 +45,7 @@ pub fn spool(write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<
     let about = || format!("cannot write a temporary file in {} (set TMPDIR to another folder)", place.display());
     let file = tempfile::tempfile().with_context(about)?;
     let mut buffered = BufWriter::with_capacity(1 << 20, &file);
-    write(&mut buffered)?;
+    write(&mut buffered).map_err(|error| if error.is::<Refusal>() { error } else { error.context(about()) })?;
     buffered.flush().with_context(about)?;
     drop(buffered);
     map_handle(&file).with_context(about)

@@ -30,6 +30,8 @@ pub struct Request {
     pub stage: Option<Stage>,
     /// Pictures of the user's own instead of a split of the experiment's data.
     pub data: Option<(PathBuf, Format)>,
+    /// Whether those pictures have 256 levels and are to be brought to the model's.
+    pub requantise: bool,
     /// Split of the experiment's data.
     pub split: Split,
     /// The protocol that the user expects.
@@ -152,12 +154,13 @@ fn with_circuits() -> String {
 
 fn pictures(folder: &RunFolder, config: &Config, request: &Request) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &request.data {
-        let pictures = data::open_pictures(
-            *format,
-            path,
-            PictureOptions { levels: config.data.levels, resize: config.data.resize },
-        )?;
-        return Ok((pictures, path.display().to_string()));
+        let levels = config.data.levels;
+        let name = path.display().to_string();
+        if request.requantise {
+            let pictures = data::open_pictures(*format, path, PictureOptions { levels: 256, ..config.data.options() })?;
+            return Ok((pictures.requantised(levels)?, format!("{name}, {levels} of 256 levels")));
+        }
+        return Ok((data::open_pictures(*format, path, PictureOptions { levels, ..config.data.options() })?, name));
     }
     let set = data::open(&config.data, config.seed)?;
     let pictures = set.part(request.split).clone();
@@ -182,7 +185,7 @@ fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) -> Result<(
 fn check_shape(expected: PictureShape, found: PictureShape) -> Result<()> {
     require!(
         found == expected,
-        "the pictures are {} x {} x {} with {} levels, the model was trained for {} x {} x {} with {}",
+        "the pictures are {} x {} x {} with {} levels, the model was trained for {} x {} x {} with {}{}",
         found.height,
         found.width,
         found.channels,
@@ -190,7 +193,12 @@ fn check_shape(expected: PictureShape, found: PictureShape) -> Result<()> {
         expected.height,
         expected.width,
         expected.channels,
-        expected.levels
+        expected.levels,
+        if found.levels == 256 && expected.levels < 256 {
+            "\n  --requantise brings 256 levels to the model's"
+        } else {
+            ""
+        }
     );
     Ok(())
 }

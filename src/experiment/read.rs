@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use super::config::Config;
 use super::{bounds, explain};
+use crate::data::Format;
+use crate::data::config::EMBEDDED_LEVELS;
 use crate::refusal::Problems;
 use crate::run::RunFolder;
 use crate::{refusal, require};
@@ -104,10 +106,13 @@ pub fn resolve(value: Value, what: &str) -> Result<Config> {
     explain::check(&schema(), &value, &mut problems);
     bounds::check(&value, &mut problems);
     problems.into_result(what)?;
-    let config: Config = serde_json::from_value(value).map_err(|error| refusal!("{what}: {error}"))?;
+    let mut config: Config = serde_json::from_value(value).map_err(|error| refusal!("{what}: {error}"))?;
     let mut problems = Problems::default();
     config.check(&mut problems);
     problems.into_result(what)?;
+    if config.data.format == Format::Embedded {
+        config.data.levels = EMBEDDED_LEVELS;
+    }
     Ok(config)
 }
 

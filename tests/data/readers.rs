@@ -225,7 +225,7 @@ fn wrong_folders_are_refused() {
     assert_eq!(place.refused(Format::Folder, "text"), "text: no pictures in this folder (.png, .jpg, .jpeg)");
     assert!(place.refused(Format::Folder, "broken").starts_with("broken/a.png: broken picture: "));
     assert!(place.refused(Format::Folder, "cut").starts_with("cut/a.png: broken picture: "));
-    let clear = "clear/a.png: colour type is Rgba8, expected L8 or Rgb8 (8 bits a channel, no transparency)";
+    let clear = "clear/a.png: colour type is Rgba8, with transparency: set data.alpha to white, black (the ground that pictures are laid on) or drop";
     assert_eq!(place.refused(Format::Folder, "clear"), clear);
     assert!(place.refused(Format::Folder, "none").starts_with("cannot read the folder none: "));
 }
