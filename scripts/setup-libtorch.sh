@@ -51,9 +51,9 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 # The options that make any Python 3 fetch the same wheels, whatever its own version.
-wheels=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none
-    --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64
-    --platform manylinux_2_17_x86_64 --platform manylinux1_x86_64)
+wheels=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none --platform manylinux1_x86_64
+    --platform manylinux2014_x86_64 --platform linux_x86_64)
+for minor in 12 17 18 24 25 26 27 28 31 34; do wheels+=(--platform "manylinux_2_${minor}_x86_64"); done
 hint=("is the network up? pip must reach a package index (its own settings and proxies apply)"
     "without a network: set LIBTORCH to a libtorch $version that is already on this machine")
 

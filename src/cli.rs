@@ -77,7 +77,7 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
         Command::Distill(args) => run(args, cuda, Some(Stage::Joint)),
         Command::Eval(args) => return eval::execute(args, cuda),
-        Command::Teacher(command) => teacher::execute(command, cuda),
+        Command::Teacher(command) => return teacher::execute(command, cuda),
         Command::Plan(args) => experiment::describe(args, cuda),
         Command::Report(args) => report::execute(args),
         Command::Schema => Ok(serde_json::to_string_pretty(&read::schema())?),

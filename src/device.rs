@@ -111,7 +111,8 @@ pub fn open(choice: DeviceChoice, libtorch_cuda: Option<&Path>) -> Result<Device
     }
 }
 
-/// Compute with this many threads on the CPU; without a number libtorch decides. Call it before tensors are used.
+/// Compute with this many threads on the CPU; without a number libtorch decides. Once a process, before tensors are used: all
+/// pools of threads have that many.
 ///
 /// # Errors
 /// When the number is zero or beyond any machine.
@@ -120,6 +121,8 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
         require!((1..=4096).contains(&count), "threads: expected 1 to 4096, found {count}");
         tch::set_num_threads(count as i32);
     }
+    // The pool of whoever works without one of its own, such as hashing and decoding. A second call changes nothing.
+    let _ = ThreadPoolBuilder::new().num_threads(parts(Device::Cpu)).build_global();
     Ok(())
 }
 
@@ -162,12 +165,19 @@ pub fn parts(device: Device) -> usize {
     if device == Device::Cpu { usize::try_from(tch::get_num_threads()).unwrap_or(1) } else { 1 }
 }
 
-/// Something with tensors in it that several threads of [`spread`] read at once and none changes.
-pub struct Read<'a, T>(pub &'a T);
+/// Types whose shared references may be read by several threads at once.
+///
+/// # Safety
+/// All that a type reaches through a shared reference must be safe to read from many threads at the same time: plain data,
+/// and libtorch's tensors as long as no thread writes to them. (`tch` does not make tensors `Sync` only because it cannot tell
+/// reading from writing.) It must hold no `Cell`, no `Rc` and no interior mutability without a lock.
+pub unsafe trait SharedRead {}
 
-// SAFETY: libtorch's tensors may be read by many threads at the same time; `tch` does not say so only because it cannot
-// tell reading from writing.
-unsafe impl<T> Send for Read<'_, T> {}
+/// Something with tensors in it that several threads of [`spread`] read at once and none changes.
+pub struct Read<'a, T: SharedRead>(pub &'a T);
+
+// SAFETY: what `SharedRead` promises.
+unsafe impl<T: SharedRead> Send for Read<'_, T> {}
 
 /// Threads for [`spread`], made when they are first needed.
 fn workers(threads: usize) -> &'static ThreadPool {

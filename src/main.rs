@@ -63,9 +63,10 @@ fn report_panic(panic: &std::panic::PanicHookInfo) {
     }
 }
 
-/// Write a line to stderr, if there is one that can be written to.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// Write to stderr, if there is one that can be written to. Control characters, which file names may hold, are written out.
+fn say(text: &str) {
+    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    let _ = writeln!(io::stderr(), "{}", text.chars().map(shown).collect::<String>());
 }
 
 /// The system's allocator; where it has no memory left, the process ends with a line instead of a signal.

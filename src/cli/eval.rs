@@ -81,7 +81,7 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
         observed: args.observed,
         root: args.data_root.clone(),
     };
-    eval::check_comparable(&args.runs)?;
+    device::set_threads(eval::threads(&args.runs)?)?;
     let mut lines = Vec::new();
     for run in &args.runs {
         let report = match eval::evaluate(run, &request, device) {

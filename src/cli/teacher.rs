@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::experiment::{ExperimentArgs, with_conductor};
+use super::output::Output;
 use crate::data::Split;
 use crate::data::pictures::PictureShape;
 use crate::device::{self, DeviceChoice};
@@ -15,6 +16,7 @@ use crate::experiment::teaching;
 use crate::require;
 use crate::run::sha256_file;
 use crate::teacher::TeacherConfig;
+use crate::teacher::torchscript::archive::Archive;
 use crate::teacher::torchscript::contract::Contract;
 use crate::teacher::torchscript::inspect::{Request, inspect};
 
@@ -33,12 +35,12 @@ pub struct InspectArgs {
     /// The module's file.
     #[arg(value_name = "MODULE.pt")]
     module: PathBuf,
-    /// Height and width of the pictures that it is shown.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    size: u16,
-    /// Their channels: 1 or 3.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=3))]
-    channels: u16,
+    /// Height and width of the pictures that it is shown; if not given, those of its contract, else 32.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    size: Option<u16>,
+    /// Their channels, 1 or 3; if not given, those of its contract, else 3.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3))]
+    channels: Option<u16>,
     /// Levels of their numbers.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(2..=256))]
     levels: u16,
@@ -84,19 +86,21 @@ impl TeacherCommand {
 ///
 /// # Errors
 /// Refusals and faults.
-pub fn execute(command: &TeacherCommand, cuda: Option<&Path>) -> Result<String> {
+pub fn execute(command: &TeacherCommand, cuda: Option<&Path>) -> Result<Output> {
     match command {
         TeacherCommand::Inspect(args) => look(args, cuda),
         TeacherCommand::Features(args) => with_conductor(&args.experiment, cuda, |conductor, _| {
             conductor.ensure(Stage::Teacher)?;
             let shape = teaching::write_features(&conductor.context, args.split, &args.out)?;
             Ok(format!("{}: {shape:?}, SHA-256 {}", args.out.display(), sha256_file(&args.out)?))
-        }),
+        })
+        .map(Output::from),
     }
 }
 
-fn look(args: &InspectArgs, cuda: Option<&Path>) -> Result<String> {
-    require!(args.channels != 2, "--channels: expected 1 or 3, found 2");
+/// The report on a module; a refusal after it where the contract is not met.
+fn look(args: &InspectArgs, cuda: Option<&Path>) -> Result<Output> {
+    require!(args.channels != Some(2), "--channels: expected 1 or 3, found 2");
     let mut contract = match &args.experiment {
         None => Contract::default(),
         Some(path) => match read::read(path, &[])?.teacher {
@@ -105,13 +109,22 @@ fn look(args: &InspectArgs, cuda: Option<&Path>) -> Result<String> {
         },
     };
     contract.method = args.method.clone().or(contract.method);
-    let [size, channels, levels] = [args.size, args.channels, args.levels].map(usize::from);
+    let own = Archive::open(&args.module)?.contract.unwrap_or_default();
+    let input = contract.over(&own).input;
+    let [height, width] = match (args.size, input.size) {
+        (Some(size), _) => [usize::from(size); 2],
+        (None, Some(size)) => size.map(|side| side.clamp(1, 4096) as usize),
+        (None, None) => [32; 2],
+    };
+    let channels = args.channels.map_or_else(|| input.channels.unwrap_or(3).clamp(1, 3) as usize, usize::from);
     let request = Request {
         module: args.module.clone(),
-        shape: PictureShape { height: size, width: size, channels, levels },
+        shape: PictureShape { height, width, channels, levels: usize::from(args.levels) },
         patch: args.patch.map(usize::from),
         contract,
     };
     let report = inspect(&request, device::open(args.device, cuda)?)?;
-    Ok(if args.json { report.json() } else { report.text() })
+    let text = if args.json { report.json() } else { report.text() };
+    let fault = report.difference().map(|difference| crate::refusal!("the contract is not met: {difference}"));
+    Ok(Output { text, fault })
 }

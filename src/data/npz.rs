@@ -105,6 +105,7 @@ fn countable(bytes: &[u8]) -> bool {
     let header = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
     let Some((_, rest)) = header.split_once("'shape': (") else { return true };
     let sizes = rest.split(')').next().unwrap_or_default().split(',').map(str::trim).filter(|size| !size.is_empty());
-    let product = sizes.map(|size| size.parse::<usize>().ok()).try_fold(1usize, |all, size| all.checked_mul(size?.max(1)));
+    let product =
+        sizes.map(|size| size.parse::<usize>().ok()).try_fold(1usize, |all, size| all.checked_mul(size?.max(1)));
     product.is_some_and(|elements| isize::try_from(elements).is_ok())
 }

@@ -105,23 +105,24 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     Ok(Report { run: run.to_owned(), stage, protocol, split, score, measure, lengths, color, device, elapsed })
 }
 
-/// Refuse runs of different protocols.
+/// See that runs can be compared; the threads that the first of them computed with.
 ///
 /// # Errors
-/// A refusal that names them.
-pub fn check_comparable(runs: &[PathBuf]) -> Result<()> {
-    let protocols = runs.iter().map(|run| Ok((run, read::of_run(&RunFolder::read(run)?)?.protocol)));
-    let protocols: Vec<(&PathBuf, Protocol)> = protocols.collect::<Result<_>>()?;
-    if let Some(other) = protocols.iter().find(|(_, p)| *p != protocols[0].1) {
+/// A refusal that names the protocols where they differ.
+pub fn threads(runs: &[PathBuf]) -> Result<Option<usize>> {
+    let configs = runs.iter().map(|run| Ok((run, read::of_run(&RunFolder::read(run)?)?)));
+    let configs: Vec<(&PathBuf, Config)> = configs.collect::<Result<_>>()?;
+    let (first, of_first) = &configs[0];
+    if let Some((other, of_other)) = configs.iter().find(|(_, config)| config.protocol != of_first.protocol) {
         return Err(refusal!(
             "runs of different protocols cannot be compared: {} is {}, {} is {}",
-            protocols[0].0.display(),
-            protocols[0].1.name(),
-            other.0.display(),
-            other.1.name()
+            first.display(),
+            of_first.protocol.name(),
+            other.display(),
+            of_other.protocol.name()
         ));
     }
-    Ok(())
+    Ok(of_first.compute.threads)
 }
 
 fn last_stage(folder: &RunFolder) -> Result<Stage> {

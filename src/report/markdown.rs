@@ -37,7 +37,7 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     }
     let mut text = String::new();
     let line = |text: &mut String, cells: &[String]| {
-        let escaped: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+        let escaped: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
         let _ = writeln!(text, "| {} |", escaped.join(" | "));
     };
     line(&mut text, &heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
@@ -58,13 +58,30 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     );
     for run in runs {
         let (n, kind) = (run.rows.first().map_or(0, |row| row.num_images), run.kind());
-        let _ =
-            writeln!(text, "\n- {}: {n} pictures, {kind}, seed {}, {}", run.name, run.manifest.seed, computed_by(run));
+        let _ = writeln!(
+            text,
+            "\n- {}: {n} pictures, {kind}, seed {}, {}",
+            plain(&run.name),
+            run.manifest.seed,
+            plain(&computed_by(run))
+        );
         if let Some((below, _)) = run.below_teacher() {
             let _ = writeln!(text, "  The student is {below:.4} bits below its teacher's own bound.");
         }
     }
     text
+}
+
+/// Text from a file as Markdown that says just that: no cell or line ends in it, no tag begins.
+fn plain(text: &str) -> String {
+    let one = |c: char| match c {
+        '|' | '`' | '*' | '_' | '[' | '\\' => format!("\\{c}"),
+        '<' => "&lt;".to_owned(),
+        '&' => "&amp;".to_owned(),
+        c if c.is_control() => " ".to_owned(),
+        c => c.to_string(),
+    };
+    text.chars().map(one).collect()
 }
 
 /// What computed a run.

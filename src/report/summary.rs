@@ -141,8 +141,12 @@ fn pictures(folder: &Path) -> Result<(Vec<Picture>, Vec<StageClusters>)> {
         match entry.path().extension().and_then(|e| e.to_str()) {
             Some("png") => pictures.push(Picture { name, png: read()? }),
             Some("json") => {
-                let sizes = serde_json::from_slice(&read()?)
-                    .map_err(|error| refusal!("{}: no sizes of clusters: {error}", entry.path().display()))?;
+                let wrong = |why: &str| refusal!("{}: no sizes of clusters: {why}", entry.path().display());
+                let sizes: ClusterSizes =
+                    serde_json::from_slice(&read()?).map_err(|error| wrong(&error.to_string()))?;
+                if sizes.shares.len() > 65_536 || !sizes.shares.iter().all(|share| (0.0..=1.0).contains(share)) {
+                    return Err(wrong("expected at most 65536 shares from 0 to 1"));
+                }
                 clusters.push(StageClusters { stage: name, sizes });
             }
             _ => {}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::atomic::{atomic_write, may_be_killed};
-use crate::refusal;
+use crate::{refusal, require};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub struct Line {
     #[serde(flatten)]
     pub values: Map<String, Value>,
 }
+
+/// Steps and measurements that no run reaches.
+const MOST_STEPS: u64 = 1_000_000_000_000;
+const MOST_MEASURED: f64 = 1e15;
 
 /// The open file.
 #[derive(Debug)]
@@ -111,8 +115,13 @@ impl Metrics {
 pub fn read(path: &Path) -> Result<Vec<Line>> {
     let text = fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let lines = text.lines().enumerate().map(|(i, line)| {
-        serde_json::from_str(line)
-            .map_err(|error| refusal!("{}, line {}: no metrics line: {error}", path.display(), i + 1))
+        let place = || format!("{}, line {}", path.display(), i + 1);
+        let line: Line =
+            serde_json::from_str(line).map_err(|error| refusal!("{}: no metrics line: {error}", place()))?;
+        require!(line.step <= MOST_STEPS, "{}: no metrics line: step {} is beyond {MOST_STEPS}", place(), line.step);
+        let small = |value: &Value| value.as_f64().is_none_or(|number| number.abs() <= MOST_MEASURED);
+        require!(line.values.values().all(small), "{}: no metrics line: a number is beyond {MOST_MEASURED:e}", place());
+        Ok(line)
     });
     lines.collect()
 }

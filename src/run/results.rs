@@ -100,6 +100,15 @@ pub fn read(folder: &Path) -> Result<Vec<Row>> {
         ));
     }
     let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", path.display()))
+    let wrong =
+        |why: &str| refusal!("{}: no results of a run: {why}\n  evaluate it again by `lvd run`", path.display());
+    let rows: Vec<Row> = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    let numbers = |row: &Row| {
+        let all = [row.bits_per_dimension, row.standard_error, row.latent_bpd, row.conditional_bpd, row.seconds];
+        all.iter().all(|number| number.abs() <= MOST)
+    };
+    if rows.iter().all(numbers) { Ok(rows) } else { Err(wrong(&format!("a number is beyond {MOST:e}"))) }
 }
+
+/// No score, and no time of a stage, is beyond this.
+const MOST: f64 = 1e12;

@@ -19,7 +19,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::Given;
 use super::config::PaperGrowing;
-use crate::device::{self, Read};
+use crate::device::{self, Read, SharedRead};
 use crate::distill::Session;
 use crate::latents::KMeansConfig;
 use crate::mixture::{Mixture, Prior};
@@ -101,6 +101,9 @@ struct Data {
     /// Patches of every cluster, those that are not looked at included.
     counts: Vec<f64>,
 }
+
+// SAFETY: plain data and tensors; nothing is changed through a shared reference.
+unsafe impl SharedRead for Data {}
 
 impl Data {
     /// Patches and features of one cluster.

@@ -21,6 +21,8 @@ use crate::{refusal, require};
 pub const EXTRA: &str = "lvd.json";
 
 const ZIP: &[u8] = b"PK\x03\x04";
+/// Bytes of an entry that is packed in the archive, or read here, at most. Weights are stored as they are.
+const MOST: u64 = 64 << 20;
 /// What to do with anything that is not TorchScript.
 const EXPORT: &str = "load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers";
 
@@ -79,6 +81,7 @@ impl Archive {
                 bytes.len()
             )
         })?;
+        entries.check_sizes(path)?;
         let found = entries.kind();
         require!(found.is_empty(), "{file}: {found}, expected TorchScript: {EXPORT}");
         let contract = match entries.text(&format!("extra/{EXTRA}"))? {
@@ -120,8 +123,14 @@ fn kind_of(bytes: &[u8]) -> &'static str {
         }
         [b'P', b'K', ..] => "a broken zip archive",
         [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
+        [8, ..] if ["onnx", "pytorch"].iter().any(|name| contains(bytes, name.as_bytes())) => "an ONNX file",
         _ => "not TorchScript",
     }
+}
+
+/// Whether a name stands in the first kilobytes.
+fn contains(bytes: &[u8], name: &[u8]) -> bool {
+    bytes[..bytes.len().min(4096)].windows(name.len()).any(|window| window == name)
 }
 
 /// The zip archive, by names without the leading folder.
@@ -136,6 +145,22 @@ impl<'a> Entries<'a> {
         let first = archive.file_names().next().unwrap_or_default();
         let folder = first.split_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         Ok(Self { archive, folder })
+    }
+
+    /// Refuse packed entries that unpack to more than code and tables can be, before libtorch unpacks them.
+    fn check_sizes(&mut self, path: &Path) -> Result<()> {
+        for i in 0..self.archive.len() {
+            let entry = self.archive.by_index_raw(i)?;
+            require!(
+                entry.compression() == CompressionMethod::Stored || entry.size() <= MOST,
+                "{}: entry {:?} unpacks to {} bytes, expected at most {MOST} for what is packed: this is no TorchScript module \
+                 that can be trusted",
+                path.display(),
+                entry.name(),
+                entry.size()
+            );
+        }
+        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -156,9 +181,10 @@ impl<'a> Entries<'a> {
     fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(index) = self.archive.index_for_name(&format!("{}{name}", self.folder)) else { return Ok(None) };
         let damaged = |error: &dyn std::fmt::Display| refusal!("{name}: damaged: {error}");
-        let mut file = self.archive.by_index(index).map_err(|error| damaged(&error))?;
+        let file = self.archive.by_index(index).map_err(|error| damaged(&error))?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+        file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+        require!(bytes.len() as u64 <= MOST, "{name}: has more than {MOST} bytes");
         Ok(Some(bytes))
     }
 

@@ -15,6 +15,8 @@ use crate::data::pictures::PictureShape;
 use crate::run::atomically;
 use crate::teacher::Teacher;
 
+/// Name of the archive's root.
+const NAME: &str = "teacher.pt";
 /// The method of an exported module.
 const METHOD: &str = "features";
 /// Batches on which the module is compared with the teacher.
@@ -29,7 +31,11 @@ const TOLERANCE: f64 = 1e-5;
 pub fn export(teacher: &dyn Teacher, shape: PictureShape, path: &Path) -> Result<()> {
     let contract = contract(shape);
     atomically(path, |temporary| {
-        trace(teacher, shape)?.save(temporary)?;
+        // libtorch names the archive's root after the file: a name of its own would make other bytes of every export.
+        let folder = tempfile::tempdir_in(temporary.parent().unwrap_or(Path::new(".")))?;
+        let named = folder.path().join(NAME);
+        trace(teacher, shape)?.save(&named)?;
+        std::fs::rename(&named, temporary)?;
         add_contract(temporary, &contract)?;
         compare(teacher, shape, temporary)
     })

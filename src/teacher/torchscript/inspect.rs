@@ -91,6 +91,14 @@ pub fn inspect(request: &Request, device: Device) -> Result<Report> {
     Ok(report)
 }
 
+impl Report {
+    /// Where the module breaks its contract, if it does.
+    #[must_use]
+    pub fn difference(&self) -> Option<&str> {
+        self.difference.as_deref()
+    }
+}
+
 /// The module as a teacher, with the patch asked for or the first that goes.
 fn agree(request: &Request, module: Module, contract: &Contract) -> Result<TorchScript> {
     let (path, device) = (request.module.clone(), module.device());

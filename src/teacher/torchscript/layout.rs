@@ -26,6 +26,10 @@ impl Layout {
     /// # Errors
     /// A refusal that says what the output lacks: kind, rank, batch, grid.
     pub fn arrange(&self, output: &Tensor, batch: i64) -> Result<Tensor> {
+        require!(
+            !output.is_sparse() && !output.is_mkldnn(),
+            "gives a sparse or packed tensor, expected a dense one: end the method with .to_dense()"
+        );
         self.require_kind(output)?;
         super::module::require_no_gradient(output)?;
         let size = output.size();
