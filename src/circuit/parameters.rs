@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
 use super::plan::Plan;
+use crate::run::checkpoint;
 
 /// One tensor per pool of the plan.
 ///
@@ -145,10 +146,7 @@ impl Parameters {
 /// # Errors
 /// When it is missing, has another shape, or holds a number that is not finite.
 pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let saved = tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
-    let (found, expected) = (saved.size(), mine.size());
-    anyhow::ensure!(found == expected, "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}");
-    anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
+    let saved = checkpoint::shaped(tensors, name, &mine.size())?;
     mine.copy_(saved);
     Ok(())
 }

@@ -44,6 +44,7 @@ struct Change {
 impl Augment {
     /// A batch of pictures `[B, H, W, C]` as they are seen this time, those of one size together. What becomes of a picture
     /// depends on its own stream alone.
+    #[must_use]
     pub fn apply(&self, view: &View, pixels: &Tensor, draws: &Draws) -> Vec<Seen> {
         let sizes = [pixels.size()[1], pixels.size()[2]];
         let patch = view.grid.patch as i64;
@@ -72,7 +73,7 @@ impl Augment {
         seen.collect()
     }
 
-    fn change(&self, sizes: [i64; 2], patch: i64, draws: &Draws, i: usize) -> Change {
+    fn change(self, sizes: [i64; 2], patch: i64, draws: &Draws, i: usize) -> Change {
         let mut rng = draws.of(i);
         let mirrored = self.mirrors && rng.random_bool(0.5);
         let starts = sizes.map(|size| {

@@ -63,7 +63,7 @@ impl Walk<'_, '_> {
         let names: Vec<&str> = allowed.iter().filter(|kind| **kind != "null").map(|kind| in_words(kind)).collect();
         let mut message = format!("expected {}, found {}", names.join(" or "), shown(value));
         if let Some(number) = value.as_f64().filter(|n| allowed.contains(&"integer") && n.fract() == 0.0) {
-            message += &format!("\n    write {number:.0}");
+            message = format!("{message}\n    write {number:.0}");
         }
         self.note(path, message);
         false
@@ -77,13 +77,12 @@ impl Walk<'_, '_> {
             }
         }
         for (key, value) in map {
-            match known.get(key) {
-                Some(schema) => self.check(schema, value, &below(path, key)),
-                None => {
-                    let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                    self.note(path, format!("there is no key {}{}", quoted(key), instead(key, &names, "the keys are")));
-                }
+            if let Some(schema) = known.get(key) {
+                self.check(schema, value, &below(path, key));
+                continue;
             }
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            self.note(path, format!("there is no key {}{}", quoted(key), instead(key, &names, "the keys are")));
         }
     }
 
@@ -141,7 +140,10 @@ impl Walk<'_, '_> {
                 match choices.iter().find(|choice| only_key(choice).is_some_and(|key| map.contains_key(key))) {
                     Some(choice) => self.check(choice, value, path),
                     None => {
-                        self.note(path, format!("expected one of the keys {}, found {}", keys.join(", "), shown(value)))
+                        self.note(
+                            path,
+                            format!("expected one of the keys {}, found {}", keys.join(", "), shown(value)),
+                        );
                     }
                 }
             }
@@ -167,15 +169,15 @@ impl Walk<'_, '_> {
         };
         match map.get(tag) {
             None => self.note(path, format!("the key '{tag}' is missing: expected one of {}", names.join(", "))),
-            Some(Value::String(name)) => match names.iter().position(|known| known == name) {
-                Some(i) => self.check(&choices[i], value, path),
-                None => {
-                    let hint = instead(name, &names, "the choices are");
-                    self.note(&below(path, tag), format!("there is no {}{hint}", quoted(name)));
+            Some(Value::String(name)) => {
+                if let Some(i) = names.iter().position(|known| known == name) {
+                    return self.check(&choices[i], value, path);
                 }
-            },
+                let hint = instead(name, &names, "the choices are");
+                self.note(&below(path, tag), format!("there is no {}{hint}", quoted(name)));
+            }
             Some(other) => {
-                self.note(&below(path, tag), format!("expected one of {}, found {}", names.join(", "), shown(other)))
+                self.note(&below(path, tag), format!("expected one of {}, found {}", names.join(", "), shown(other)));
             }
         }
     }

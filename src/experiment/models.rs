@@ -1,6 +1,6 @@
 //! Models in a run folder: which stage made them, how they are read back.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tch::Device;
@@ -11,22 +11,58 @@ use crate::data::pictures::PictureShape;
 use crate::data::view::View;
 use crate::latent_tree;
 use crate::mixture::checkpoint::saved_parents;
-use crate::mixture::{Mixture, Prior, even_weights};
+use crate::mixture::{Mixture, Prior, Reading, even_weights};
 use crate::patch;
-use crate::run::{RunFolder, StageFolder, checkpoint};
+use crate::patch::config::FamilyConfig;
+use crate::run::{Checkpoint, RunFolder, StageFolder, checkpoint};
+use crate::{refusal, require};
 
 /// Name of the model file of a stage.
 pub const MODEL: &str = "model.safetensors";
 
 const SHAPE: &str = "shape";
 
-/// Save the model of a stage.
+/// Version of the model files' format.
+const FORMAT: &str = "1";
+
+/// Save the model of a stage, with what a reader needs to know about it.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn save(folder: &StageFolder, model: &Mixture) -> Result<()> {
-    let metadata = BTreeMap::from([(SHAPE.to_owned(), serde_json::to_string(&model.view.shape())?)]);
+pub fn save(folder: &StageFolder, config: &Config, stage: Stage, model: &Mixture) -> Result<()> {
+    let view = &model.view;
+    let readings: Vec<&str> = model.readings().into_iter().map(Reading::name).collect();
+    let family = match stage.patch_config(config, view.shape())?.family {
+        FamilyConfig::Hclt(_) => "hclt",
+        FamilyConfig::Gaussian(_) => "gaussian",
+    };
+    let metadata = [
+        ("format", FORMAT.to_owned()),
+        ("stage", stage.to_string()),
+        ("inputs", folder.inputs()?),
+        ("family", family.to_owned()),
+        ("color", view.color.name().to_owned()),
+        ("protocol", config.protocol.name().to_owned()),
+        ("transform", serde_json::to_value(view.transform)?.as_str().unwrap_or_default().to_owned()),
+        ("patch_size", view.grid.patch.to_string()),
+        ("clusters", model.patches.clusters().to_string()),
+        ("readings", readings.join(" ")),
+        (SHAPE, serde_json::to_string(&view.shape())?),
+    ];
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     checkpoint::save(&folder.path(MODEL), &model.tensors(), &metadata)
+}
+
+/// Refuse a file of another format, or one that another run made.
+fn check_origin(saved: &Checkpoint, path: &Path, made_from: &str) -> Result<()> {
+    let file = path.display();
+    let format = saved.metadata.get("format").map_or("0 (lvd 0.1.0)", String::as_str);
+    require!(
+        format == FORMAT,
+        "{file}: has format {format}, this program reads format {FORMAT}: make it again by `lvd run`"
+    );
+    require!(saved.entry("inputs")? == made_from, "{file}: is the model of another run: make it again by `lvd run`");
+    Ok(())
 }
 
 /// How circuits of this experiment see pictures.
@@ -52,16 +88,19 @@ pub fn stage_view(config: &Config, stage: Stage, shape: PictureShape) -> Result<
 /// # Errors
 /// When the stage is not done or its file does not fit.
 pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
-    let path = run.stage(stage.name()).finished(MODEL)?;
+    let folder = run.stage(stage.name());
+    let path = folder.finished(MODEL)?;
     let saved = checkpoint::load(&path, device)?;
-    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).with_context(|| path.display().to_string())?;
+    check_origin(&saved, &path, &folder.record()?.map_or_else(String::new, |record| record.fingerprint))?;
+    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?)
+        .map_err(|error| refusal!("{}: metadata '{SHAPE}': {error}", path.display()))?;
     let tensors = saved.tensors;
     let patch_config = stage.patch_config(config, shape)?;
     let view = stage_view(config, stage, shape)?;
     let patches =
         patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
     let clusters = patches.clusters();
-    let prior = match saved_parents(&tensors)? {
+    let prior = match saved_parents(&tensors, view.patches())? {
         None => Prior::Independent(even_weights(clusters, device)),
         Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
             &config.distill.tree,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use super::config::Config;
 use super::context::{Context, stage_fingerprint};
 use super::features::Features;
 use super::models;
@@ -100,25 +101,28 @@ impl<'a> Conductor<'a> {
 
     /// Patch circuits on the patches of the teacher's clusters.
     fn hard(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
         let codes = teaching::codes(&self.context)?;
         let Context { config, view, device, .. } = self.context;
         let mut session = self.session(Stage::Hard, folder);
         let start = lvd::start(&session, view, &config.patch, &codes, config.latents.clusters, Start::Quantile, device);
         let mut model = start?;
         train(&mut session, &mut model, BOTH, &config.distill.hard, &Clusters::Given(&codes))?;
-        finish(&session, &model)
+        finish(whole, Stage::Hard, &session, &model)
     }
 
     /// EM on log p(x) of what the stage before left.
     fn refine(&mut self, folder: &StageFolder, stage: Stage, em: &EmConfig) -> Result<Value> {
+        let whole = self.context.config;
         let mut model = self.model_before(stage)?;
         let mut session = self.session(stage, folder);
         train(&mut session, &mut model, BOTH, em, &Clusters::Posterior)?;
-        finish(&session, &model)
+        finish(whole, stage, &session, &model)
     }
 
     /// More clusters, where the circuits need them.
     fn growing(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
         let Context { config, data, view, device, .. } = self.context;
         let growing = config.distill.growing.as_ref().context("the experiment has no distill.growing")?;
         let model = self.model_before(Stage::Growing)?;
@@ -128,11 +132,12 @@ impl<'a> Conductor<'a> {
         let given = Given { patch: &config.patch, codes: &codes, features: &features };
         let mut session = self.session(Stage::Growing, folder);
         let model = grow(&mut session, model, growing, &given)?;
-        finish(&session, &model)
+        finish(whole, Stage::Growing, &session, &model)
     }
 
     /// The latent tree, by co-occurrence, then by EM with soft evidence.
     fn tree(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
         let model = self.model_before(Stage::Tree)?;
         let config = &self.context.config.distill.tree;
         let teachers = match config.codes {
@@ -142,21 +147,23 @@ impl<'a> Conductor<'a> {
         let mut session = self.session(Stage::Tree, folder);
         let mut model = lvd::add_tree(&session, model, config, teachers.as_ref())?;
         train(&mut session, &mut model, PRIOR, &config.em, &Clusters::Posterior)?;
-        finish(&session, &model)
+        finish(whole, Stage::Tree, &session, &model)
     }
 
     /// The same circuit from tables at random: patch circuits and tree learn together from the start.
     fn em_only(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
         let em = self.context.config.baselines.em_only.as_ref().context("the experiment has no baselines.em_only")?;
         let mut model = self.model_before(Stage::EmOnly)?;
         let mut session = self.session(Stage::EmOnly, folder);
         lvd::randomise(&session, &mut model);
         train(&mut session, &mut model, BOTH, em, &Clusters::Posterior)?;
-        finish(&session, &model)
+        finish(whole, Stage::EmOnly, &session, &model)
     }
 
     /// One HCLT over all numbers of a picture.
     fn pixel_hclt(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
         let Context { config, device, data, .. } = self.context;
         let pixel = config.baselines.pixel_hclt.as_ref().context("the experiment has no baselines.pixel_hclt")?;
         let shape = data.train.shape();
@@ -166,7 +173,7 @@ impl<'a> Conductor<'a> {
         let codes = Tensor::zeros([session.train.len() as i64, 1], (Kind::Int64, Device::Cpu));
         let mut model = lvd::start(&session, view, &patch, &codes, 1, pixel.start, device)?;
         train(&mut session, &mut model, PATCHES, &pixel.em, &Clusters::Posterior)?;
-        finish(&session, &model)
+        finish(whole, Stage::PixelHclt, &session, &model)
     }
 
     /// The model of the stage that a stage builds on.
@@ -193,8 +200,8 @@ impl<'a> Conductor<'a> {
 }
 
 /// Save the model and say how it does.
-fn finish(session: &Session, model: &Mixture) -> Result<Value> {
-    models::save(session.stage, model)?;
+fn finish(config: &Config, stage: Stage, session: &Session, model: &Mixture) -> Result<Value> {
+    models::save(session.stage, config, stage, model)?;
     let valid = watch(session, model)?;
     let (bpd, error) = (valid.bits_per_dimension, valid.standard_error);
     Ok(json!({"valid_bpd": bpd, "valid_se": error, "parameters": model.parameter_count()}))

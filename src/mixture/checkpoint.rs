@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::Tensor;
 
 use super::{Mixture, Prior};
+use crate::run::checkpoint;
 use crate::structure::chow_liu::Parents;
 
 const TREE: &str = "prior.tree";
@@ -34,8 +35,7 @@ impl Mixture {
         self.patches.restore(tensors)?;
         match &mut self.prior {
             Prior::Independent(log_weights) => {
-                let saved =
-                    tensors.get(WEIGHTS).with_context(|| format!("tensor {WEIGHTS} is missing from the checkpoint"))?;
+                let saved = checkpoint::shaped(tensors, WEIGHTS, &log_weights.size())?;
                 *log_weights = saved.to_device(log_weights.device());
             }
             Prior::Tree(tree) => tree.update(|parameters, _| parameters.restore("prior", tensors))?,
@@ -48,8 +48,11 @@ impl Mixture {
 ///
 /// # Errors
 /// When the tensor is no list of parents.
-pub fn saved_parents(tensors: &BTreeMap<String, Tensor>) -> Result<Option<Parents>> {
-    let Some(tensor) = tensors.get(TREE) else { return Ok(None) };
+pub fn saved_parents(tensors: &BTreeMap<String, Tensor>, positions: usize) -> Result<Option<Parents>> {
+    if !tensors.contains_key(TREE) {
+        return Ok(None);
+    }
+    let tensor = checkpoint::shaped(tensors, TREE, &[positions as i64])?;
     let parents: Vec<i64> = Vec::try_from(tensor.to_kind(tch::Kind::Int64).contiguous().view(-1))?;
     Ok(Some(parents.into_iter().map(|p| usize::try_from(p).ok()).collect()))
 }

@@ -11,6 +11,7 @@ use crate::circuit::Circuit;
 use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::em::{self, EmConfig, InputFamily, Learner};
+use crate::run::checkpoint;
 
 /// Which parts of a mixture learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +179,7 @@ impl<'a> Training<'a> {
         if self.parts.patches {
             self.model.patches.restore_learning(tensors)?;
         }
-        self.usage
-            .copy_(tensors.get("training.usage").context("tensor training.usage is missing from the checkpoint")?);
+        self.usage.copy_(checkpoint::shaped(tensors, "training.usage", &self.usage.size())?);
         if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &mut self.tree) {
             let own =
                 tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("tree.")?.to_owned(), t.shallow_clone())));

@@ -19,7 +19,7 @@ pub mod start;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -27,6 +27,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::GaussianConfig;
 use super::{Input, MISSING, Marginals, Part, PatchModel};
 use crate::em::EmConfig;
+use crate::run::checkpoint;
 use crate::{device, require};
 use component::{Common, Component, Moments};
 use low_rank::LowRank;
@@ -100,7 +101,9 @@ impl GaussianPatches {
         ranges: &[(i64, i64)],
         tensors: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
-        let mut model = Self::empty(config, ranges, named(tensors, "centre")?, named(tensors, "covariance")?);
+        let d = ranges.len() as i64;
+        let (centre, covariance) = (shaped(tensors, "centre", &[d])?, shaped(tensors, "covariance", &[d, d])?);
+        let mut model = Self::empty(config, ranges, centre, covariance);
         model.restore(tensors)?;
         Ok(model)
     }
@@ -172,8 +175,8 @@ fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
     matrix.index_select(0, order).index_select(1, order)
 }
 
-fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
-    tensors.get(&format!("patch.{name}")).with_context(|| format!("tensor patch.{name} is missing from the checkpoint"))
+fn shaped<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
+    checkpoint::shaped(tensors, &format!("patch.{name}"), shape)
 }
 
 fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {
@@ -361,23 +364,24 @@ impl PatchModel for GaussianPatches {
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let d = self.ranges.len() as i64;
-        let [mean, shape, log_weights, share] = NAMES.map(|name| named(tensors, name));
-        let (mean, shape, log_weights, share) = (mean?, shape?, log_weights?, share?);
+        let scales = self.common.count();
+        let mean = shaped(tensors, "mean", &[-1, d])?;
         let clusters = mean.size()[0];
-        for (tensor, expected) in [(mean, vec![clusters, d]), (shape, vec![clusters, d, d])] {
-            require!(
-                tensor.size() == expected,
-                "a Gaussian's tensor has size {:?}, expected {expected:?}",
-                tensor.size()
-            );
-        }
-        let [loadings, noise] = ["loadings", "noise"].map(|name| named(tensors, name));
+        let shape = shaped(tensors, "shape", &[clusters, d, d])?;
+        let log_weights = shaped(tensors, "log_weights", &[clusters, scales])?;
+        let share = shaped(tensors, "share", &[clusters])?;
+        let factors = match self.common.rank {
+            None => None,
+            Some(_) => {
+                Some((shaped(tensors, "loadings", &[clusters, d, -1])?, shaped(tensors, "noise", &[clusters, d])?))
+            }
+        };
         self.marginal.forget();
         let numbers: Vec<i64> = (0..clusters).collect();
         let one = |k: i64| {
             let share = share.double_value(&[k]);
             let mut new = Component::new(&mean.get(k), &shape.get(k), &log_weights.get(k), share, &self.common);
-            if let (Ok(loadings), Ok(noise)) = (&loadings, &noise) {
+            if let Some((loadings, noise)) = factors {
                 let [loadings, noise] = [loadings, noise].map(|t| t.get(k).copy());
                 new.low_rank = Some(LowRank { loadings, noise });
             }
@@ -387,7 +391,10 @@ impl PatchModel for GaussianPatches {
         Ok(())
     }
     fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let [scales, weight, first, second] = MEMORY.map(|name| named(tensors, name));
+        let (k, d) = (self.components.len() as i64, self.ranges.len() as i64);
+        let (s, g) = (self.common.count(), self.common.groups.len() as i64);
+        let shapes: [&[i64]; 4] = [&[k, s], &[k, g, g], &[k, g, d], &[k, d, d]];
+        let [scales, weight, first, second] = [0, 1, 2, 3].map(|i| shaped(tensors, MEMORY[i], shapes[i]));
         let (scales, weight, first, second) = (scales?, weight?, first?, second?);
         for (component, k) in self.components.iter().zip(0..) {
             let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());

@@ -9,7 +9,7 @@ pub mod start;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -22,6 +22,7 @@ use crate::circuit::tree_tables::TreeTables;
 use crate::device::{self, Read};
 use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
+use crate::run::checkpoint;
 use crate::structure::chow_liu::Parents;
 use forest::Forest;
 use start::from_members;
@@ -104,11 +105,9 @@ impl HcltPatches {
         ranges: &[(i64, i64)],
         tensors: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
-        let named =
-            |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
-        let trees = read_trees(named("patch.trees")?)?;
-        let width = read_width(config, tensors);
-        let mut model = Self::uniform(config, trees, width, ranges, named("patch.marginals")?)?;
+        let (trees, marginals) = read_structure(tensors, ranges)?;
+        let width = read_width(config, tensors)?;
+        let mut model = Self::uniform(config, trees, width, ranges, marginals)?;
         model.restore(tensors)?;
         Ok(model)
     }
@@ -208,18 +207,28 @@ impl HcltPatches {
 }
 
 /// The width that [`PatchModel::tensors`] hold; without one, that of trees which were never grown.
-fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Width {
-    let read = |t: &Tensor, i: i64| t.int64_value(&[i]) as usize;
-    let grown = tensors.get("patch.width").map(|t| Width { heads: read(t, 0), states: read(t, 1) });
-    grown.unwrap_or(Width { heads: 1, states: config.states })
+fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Result<Width> {
+    if !tensors.contains_key("patch.width") {
+        return Ok(Width { heads: 1, states: config.states });
+    }
+    let width: Vec<i64> = Vec::try_from(checkpoint::shaped(tensors, "patch.width", &[2])?.to_kind(Kind::Int64))?;
+    let fits = width.iter().all(|n| (1..=1 << 20).contains(n));
+    crate::require!(fits, "tensor patch.width of the checkpoint is {width:?}, expected heads and states");
+    Ok(Width { heads: width[0] as usize, states: width[1] as usize })
 }
 
-/// Trees of [`PatchModel::tensors`]: the parent of every variable by tree.
-fn read_trees(tensor: &Tensor) -> Result<Vec<Parents>> {
-    let (trees, variables) = tensor.size2()?;
-    let flat: Vec<i64> = Vec::try_from(tensor.to_kind(Kind::Int64).contiguous().view(-1))?;
+/// Trees of [`PatchModel::tensors`], the parent of every variable by tree, and the marginals of their inputs.
+fn read_structure<'a>(
+    tensors: &'a BTreeMap<String, Tensor>,
+    ranges: &[(i64, i64)],
+) -> Result<(Vec<Parents>, &'a Tensor)> {
+    let variables = ranges.len() as i64;
+    let most = ranges.iter().map(|(low, high)| high - low + 1).max().unwrap_or(1);
+    let trees = checkpoint::shaped(tensors, "patch.trees", &[-1, variables])?;
+    let marginals = checkpoint::shaped(tensors, "patch.marginals", &[trees.size()[0], variables, most])?;
+    let flat: Vec<i64> = Vec::try_from(trees.to_kind(Kind::Int64).contiguous().view(-1))?;
     let parents = flat.iter().map(|&p| usize::try_from(p).ok()).collect::<Vec<_>>();
-    Ok(parents.chunks(variables as usize).take(trees as usize).map(<[_]>::to_vec).collect())
+    Ok((parents.chunks(ranges.len()).map(<[_]>::to_vec).collect(), marginals))
 }
 
 impl PatchModel for HcltPatches {
@@ -303,7 +312,7 @@ impl PatchModel for HcltPatches {
         let tables = self.tables(from);
         let tree = self.trees[from].clone();
         self.trees[to] = tree;
-        let _ = self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
+        self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
         self.rebuild(to, &tables, rng)
     }
 
@@ -358,9 +367,7 @@ impl PatchModel for HcltPatches {
     }
 
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let named =
-            |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
-        let (trees, marginals) = (read_trees(named("patch.trees")?)?, named("patch.marginals")?);
+        let (trees, marginals) = read_structure(tensors, &self.ranges)?;
         if trees != self.trees || *marginals != self.marginals {
             let new = Self::uniform(&self.config, trees, self.width, &self.ranges, marginals)?;
             (self.trees, self.forests, self.marginals) = (new.trees, new.forests, new.marginals);

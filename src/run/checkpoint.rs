@@ -115,6 +115,27 @@ fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
 
+/// The tensor of this name among those of a checkpoint.
+///
+/// # Errors
+/// A refusal where it is missing.
+pub fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
+    tensors.get(name).ok_or_else(|| refusal!("tensor {name} is missing from the checkpoint"))
+}
+
+/// The tensor of this name, with this shape (-1 for any size) and finite numbers.
+///
+/// # Errors
+/// A refusal that names it, with what was expected and found.
+pub fn shaped<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
+    let tensor = named(tensors, name)?;
+    let found = tensor.size();
+    let fits = found.len() == shape.len() && found.iter().zip(shape).all(|(found, size)| *size < 0 || found == size);
+    require!(fits, "tensor {name} of the checkpoint has shape {found:?}, expected {shape:?}");
+    require!(bool::try_from(tensor.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
+    Ok(tensor)
+}
+
 impl Checkpoint {
     /// Take out a tensor that must be there with this shape.
     ///

@@ -92,6 +92,15 @@ impl StageFolder {
         Ok(state.any(|entry| !is_temporary(&entry.path())))
     }
 
+    /// The fingerprint of what the stage is being made from, once begun.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn inputs(&self) -> Result<String> {
+        let path = self.path(INPUTS);
+        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))
+    }
+
     /// The record, when the stage was finished once.
     ///
     /// # Errors

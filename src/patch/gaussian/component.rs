@@ -147,6 +147,7 @@ impl Component {
     }
 
     /// A component with even scales from the mean and covariance of `count` patches.
+    #[must_use]
     pub fn from_covariance(mean: &Tensor, covariance: &Tensor, count: f64, share: f64, common: &Common) -> Self {
         let spread = common.scales.square().mean(Kind::Double);
         let blend = covariance / spread * count + &common.prior_shape * common.prior_strength;
@@ -261,6 +262,7 @@ impl Component {
     }
 
     /// The moments of `examples` times this component's share of patches that would lead to its present parameters.
+    #[must_use]
     pub fn implied(&self, examples: f64) -> Moments {
         let common = &self.common;
         let n = self.share * examples;
