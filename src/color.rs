@@ -4,6 +4,7 @@
 //! probability: nats carry over. The lossy spaces merge colours (worth about 0.66 bits per dimension) and exist only
 //! to repeat published protocols. Nothing here knows about patches, protocols or files.
 
+mod channels;
 mod lifting;
 mod lossy;
 
@@ -107,7 +108,8 @@ impl ColorSpace {
             Self::Grey | Self::Rgb => values.shallow_clone(),
             Self::YcocgR => lifting::inverse(&values.to_kind(Kind::Int16)),
             Self::YcocgRMod => lifting::inverse_modulo(&values.to_kind(Kind::Int16).clamp(0, 255)),
-            Self::YcocgLossy | Self::YcbcrBt709 => lossy::undone(self, values),
+            Self::YcocgLossy => lossy::ycocg_undone(values),
+            Self::YcbcrBt709 => lossy::bt709_undone(values),
         };
         pixels.to_kind(Kind::Float).clamp(0, 255).to_kind(Kind::Uint8)
     }
@@ -129,11 +131,6 @@ impl ColorSpace {
 /// Whether every entry is in 0..=255.
 fn within_bytes(values: &Tensor) -> bool {
     values.numel() == 0 || (values.min().int64_value(&[]) >= 0 && values.max().int64_value(&[]) <= 255)
-}
-
-/// The three channels of `[.., 3]`, each `[..]`, as integers of `kind`.
-fn channels(pixels: &Tensor, kind: Kind) -> [Tensor; 3] {
-    [0, 1, 2].map(|c| pixels.select(-1, c).to_kind(kind))
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ use tracing_subscriber::filter::LevelFilter;
 static ALLOCATOR: OrExit = OrExit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return help_or_usage(&said),
+    };
     device::keep_freed_memory();
     std::panic::set_hook(Box::new(report_panic));
     log::init(if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
@@ -27,17 +30,26 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| cli::execute(&cli)) {
         Ok(Ok(Output { text, fault })) => {
             let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", text.trim_end()) };
-            match (printed, fault) {
-                (_, Some(fault)) => fail(&fault),
-                // A reader that has seen enough, such as `head`, is no fault.
-                (Err(error), None) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    fail(&anyhow::Error::from(error).context("stdout: cannot be written"))
-                }
-                _ => ExitCode::SUCCESS,
-            }
+            fault.map_or_else(|| printed_or_fail(printed), |fault| fail(&fault))
         }
         Ok(Err(error)) => fail(&error),
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What the command line's parser has to say instead of a command: help and version on stdout, mistakes on stderr.
+fn help_or_usage(said: &clap::Error) -> ExitCode {
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    if said.use_stderr() { ExitCode::from(2) } else { printed_or_fail(printed) }
+}
+
+/// A reader that has seen enough, such as `head`, is no fault; a full disk is.
+fn printed_or_fail(printed: io::Result<()>) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&anyhow::Error::from(error).context("stdout: cannot be written"))
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

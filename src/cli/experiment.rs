@@ -70,9 +70,9 @@ pub(super) fn with_conductor(
     work: impl FnOnce(&mut Conductor, &Path) -> Result<String>,
 ) -> Result<String> {
     let config = args.config()?;
-    let data = data::open(&config.data, config.seed)?;
     let device = device::open(args.device, cuda)?;
     device::set_threads(config.compute.threads)?;
+    let data = data::open(&config.data, config.seed)?;
     let dir = args.run_dir(&config);
     models::view(&config, data.train.shape())?;
     let folder = RunFolder::open(&dir)?;
@@ -95,8 +95,8 @@ fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
 /// Say what an experiment would do.
 pub(super) fn describe(args: &ExperimentArgs, cuda: Option<&Path>) -> Result<String> {
     let config = args.config()?;
-    let data = data::open(&config.data, config.seed)?;
     let device = device::open(args.device, cuda)?;
     device::set_threads(config.compute.threads)?;
+    let data = data::open(&config.data, config.seed)?;
     plan::describe(&config, &data, &args.run_dir(&config), device)
 }

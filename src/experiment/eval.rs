@@ -73,6 +73,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let started = Instant::now();
     let folder = RunFolder::read(run)?;
     let mut config = read::of_run(&folder)?;
+    device::set_threads(config.compute.threads)?;
     if let Some(root) = &request.root {
         config.data.root = Some(root.clone());
     }

@@ -9,6 +9,7 @@ use super::Width;
 use crate::circuit::Circuit;
 use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
+use crate::device::ReadOnly;
 use crate::em::Learner;
 use crate::structure::chow_liu::Parents;
 use crate::structure::hclt;
@@ -25,6 +26,9 @@ pub(super) struct Forest {
     /// One for each part of the examples.
     pub(super) statistics: Vec<Statistics>,
 }
+
+// SAFETY: plain numbers and tensors; what takes `&self` writes into new tensors alone.
+unsafe impl ReadOnly for Forest {}
 
 impl Forest {
     /// Uniform circuits on the trees of these numbers; `ranges` are inclusive and per variable.
