@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use lvd::cli::output::Output;
+use lvd::cli::output::{Output, visible};
 use lvd::cli::{self, Cli};
 use lvd::device;
 use lvd::device::fault;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
     match std::panic::catch_unwind(|| cli::execute(&cli)) {
         Ok(Ok(Output { text, fault })) => {
-            let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", text.trim_end()) };
+            let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", visible(text.trim_end())) };
             fault.map_or_else(|| printed_or_fail(printed), |fault| fail(&fault))
         }
         Ok(Err(error)) => fail(&error),
@@ -54,7 +54,7 @@ fn printed_or_fail(printed: io::Result<()>) -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    say(&format!("lvd: {}", fault::without_frames(&format!("{error:#}"))));
+    say(&format!("lvd: {}", fault::told(&format!("{error:#}"))));
     match error {
         e if e.is::<Interrupted>() => ExitCode::from(130),
         e if e.is::<Refusal>() => ExitCode::from(2),
@@ -77,7 +77,7 @@ fn report_panic(panic: &std::panic::PanicHookInfo) {
 
 /// Write a line to stderr, if there is one that can be written to.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", visible(line));
 }
 
 /// The system's allocator; where it has no memory left, the process ends with a line instead of a signal.

@@ -134,7 +134,7 @@ impl Parameters {
     /// Fill in from named tensors; what is missing or has another shape is an error that names it.
     ///
     /// # Errors
-    /// When a tensor is missing, has another shape, or holds a number that is not finite.
+    /// When a tensor is missing, has another shape or kind, or holds a number that is not finite.
     pub fn restore(&mut self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.named(prefix).iter_mut().try_for_each(|(name, mine)| take_up(name, mine, tensors))
     }
@@ -148,6 +148,8 @@ pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>
     let saved = tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"))?;
     let (found, expected) = (saved.size(), mine.size());
     anyhow::ensure!(found == expected, "tensor {name} of the checkpoint has shape {found:?}, expected {expected:?}");
+    let (found, expected) = (saved.kind(), mine.kind());
+    anyhow::ensure!(found == expected, "tensor {name} of the checkpoint is of kind {found:?}, expected {expected:?}");
     anyhow::ensure!(bool::try_from(saved.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
     mine.copy_(saved);
     Ok(())

@@ -1,19 +1,22 @@
 //! Models in a run folder: which stage made them, how they are read back.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use tch::Device;
 
 use super::config::Config;
 use super::stage::Stage;
 use crate::data::pictures::PictureShape;
 use crate::data::view::View;
+use crate::device::fault;
 use crate::latent_tree;
 use crate::mixture::checkpoint::saved_parents;
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch;
-use crate::run::{RunFolder, StageFolder, checkpoint};
+use crate::refusal;
+use crate::run::{Checkpoint, RunFolder, StageFolder, checkpoint};
 
 /// Name of the model file of a stage.
 pub const MODEL: &str = "model.safetensors";
@@ -54,14 +57,26 @@ pub fn stage_view(config: &Config, stage: Stage, shape: PictureShape) -> Result<
 pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
     let path = run.stage(stage.name()).finished(MODEL)?;
     let saved = checkpoint::load(&path, device)?;
-    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).with_context(|| path.display().to_string())?;
-    let tensors = saved.tensors;
+    built(&saved, config, stage, device).map_err(|error| misfit(&path, stage, error))
+}
+
+/// A file whose tensors or metadata are not those of the stage's model is the user's to mend; short memory is not.
+fn misfit(path: &Path, stage: Stage, error: Error) -> Error {
+    let text = format!("{error:#}");
+    if fault::is_of_memory(&text) {
+        return error.context(path.display().to_string());
+    }
+    refusal!("{}: is no model of stage {stage}: {}\n  make it again by `lvd run`", path.display(), fault::told(&text))
+}
+
+fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
+    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).context("metadata shape")?;
+    let tensors = &saved.tensors;
     let patch_config = stage.patch_config(config, shape)?;
     let view = stage_view(config, stage, shape)?;
-    let patches =
-        patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
+    let patches = patch::from_tensors(&patch_config, &view.ranges(), tensors)?;
     let clusters = patches.clusters();
-    let prior = match saved_parents(&tensors)? {
+    let prior = match saved_parents(tensors)? {
         None => Prior::Independent(even_weights(clusters, device)),
         Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
             &config.distill.tree,
@@ -72,6 +87,6 @@ pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> R
         )?)),
     };
     let mut model = Mixture { view, patches, prior };
-    model.restore(&tensors).with_context(|| path.display().to_string())?;
+    model.restore(tensors)?;
     Ok(model)
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 
 use super::{Mixture, Prior};
+use crate::circuit::parameters::take_up;
 use crate::structure::chow_liu::Parents;
 
 const TREE: &str = "prior.tree";
@@ -34,9 +35,7 @@ impl Mixture {
         self.patches.restore(tensors)?;
         match &mut self.prior {
             Prior::Independent(log_weights) => {
-                let saved =
-                    tensors.get(WEIGHTS).with_context(|| format!("tensor {WEIGHTS} is missing from the checkpoint"))?;
-                *log_weights = saved.to_device(log_weights.device());
+                take_up(WEIGHTS, log_weights, tensors)?;
             }
             Prior::Tree(tree) => tree.update(|parameters, _| parameters.restore("prior", tensors))?,
         }
@@ -50,6 +49,11 @@ impl Mixture {
 /// When the tensor is no list of parents.
 pub fn saved_parents(tensors: &BTreeMap<String, Tensor>) -> Result<Option<Parents>> {
     let Some(tensor) = tensors.get(TREE) else { return Ok(None) };
+    ensure!(
+        tensor.dim() == 1,
+        "tensor {TREE} of the checkpoint has shape {:?}, expected one number a position",
+        tensor.size()
+    );
     let parents: Vec<i64> = Vec::try_from(tensor.to_kind(tch::Kind::Int64).contiguous().view(-1))?;
     Ok(Some(parents.into_iter().map(|p| usize::try_from(p).ok()).collect()))
 }

@@ -14,12 +14,13 @@ pub mod low_rank;
 pub mod component;
 pub mod marginal;
 pub mod ordered;
+mod saved;
 pub mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -32,6 +33,7 @@ use component::{Common, Component, Moments};
 use low_rank::LowRank;
 use marginal::Marginal;
 use ordered::Integers;
+use saved::{named, sized};
 
 /// Names of the parameters in a checkpoint.
 const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
@@ -100,7 +102,9 @@ impl GaussianPatches {
         ranges: &[(i64, i64)],
         tensors: &BTreeMap<String, Tensor>,
     ) -> Result<Self> {
-        let mut model = Self::empty(config, ranges, named(tensors, "centre")?, named(tensors, "covariance")?);
+        let d = ranges.len() as i64;
+        let (centre, covariance) = (sized(tensors, "centre", &[d])?, sized(tensors, "covariance", &[d, d])?);
+        let mut model = Self::empty(config, ranges, centre, covariance);
         model.restore(tensors)?;
         Ok(model)
     }
@@ -170,10 +174,6 @@ impl GaussianPatches {
 /// Rows and columns of `[D, D]` in another order.
 fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
     matrix.index_select(0, order).index_select(1, order)
-}
-
-fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
-    tensors.get(&format!("patch.{name}")).with_context(|| format!("tensor patch.{name} is missing from the checkpoint"))
 }
 
 fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {
@@ -361,16 +361,11 @@ impl PatchModel for GaussianPatches {
     fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let d = self.ranges.len() as i64;
-        let [mean, shape, log_weights, share] = NAMES.map(|name| named(tensors, name));
+        let clusters = named(tensors, "mean")?.size().first().copied().unwrap_or(0);
+        let scales = self.common.scales.size()[0];
+        let sizes = [vec![clusters, d], vec![clusters, d, d], vec![clusters, scales], vec![clusters]];
+        let [mean, shape, log_weights, share] = [0, 1, 2, 3].map(|i| sized(tensors, NAMES[i], &sizes[i]));
         let (mean, shape, log_weights, share) = (mean?, shape?, log_weights?, share?);
-        let clusters = mean.size()[0];
-        for (tensor, expected) in [(mean, vec![clusters, d]), (shape, vec![clusters, d, d])] {
-            require!(
-                tensor.size() == expected,
-                "a Gaussian's tensor has size {:?}, expected {expected:?}",
-                tensor.size()
-            );
-        }
         let [loadings, noise] = ["loadings", "noise"].map(|name| named(tensors, name));
         self.marginal.forget();
         let numbers: Vec<i64> = (0..clusters).collect();

@@ -107,7 +107,7 @@ impl HcltPatches {
         let named =
             |name: &str| tensors.get(name).with_context(|| format!("tensor {name} is missing from the checkpoint"));
         let trees = read_trees(named("patch.trees")?)?;
-        let width = read_width(config, tensors);
+        let width = read_width(config, tensors)?;
         let mut model = Self::uniform(config, trees, width, ranges, named("patch.marginals")?)?;
         model.restore(tensors)?;
         Ok(model)
@@ -208,10 +208,12 @@ impl HcltPatches {
 }
 
 /// The width that [`PatchModel::tensors`] hold; without one, that of trees which were never grown.
-fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Width {
-    let read = |t: &Tensor, i: i64| t.int64_value(&[i]) as usize;
-    let grown = tensors.get("patch.width").map(|t| Width { heads: read(t, 0), states: read(t, 1) });
-    grown.unwrap_or(Width { heads: 1, states: config.states })
+fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Result<Width> {
+    let Some(tensor) = tensors.get("patch.width") else { return Ok(Width { heads: 1, states: config.states }) };
+    let found: Vec<i64> = Vec::try_from(tensor.to_kind(Kind::Int64).contiguous().view(-1))?;
+    let fits = tensor.dim() == 1 && found.len() == 2 && found.iter().all(|n| (1..=1 << 20).contains(n));
+    anyhow::ensure!(fits, "tensor patch.width holds {found:?}, expected heads and states, at least 1 each");
+    Ok(Width { heads: found[0] as usize, states: found[1] as usize })
 }
 
 /// Trees of [`PatchModel::tensors`]: the parent of every variable by tree.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::atomic::{atomic_write, may_be_killed};
 use crate::refusal;
+use crate::refusal::unreadable;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ impl Metrics {
 /// # Errors
 /// When the file cannot be read; a refusal with file and line number when a line is no metrics line.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
-    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     let lines = text.lines().enumerate().map(|(i, line)| {
         serde_json::from_str(line)
             .map_err(|error| refusal!("{}, line {}: no metrics line: {error}", path.display(), i + 1))

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::atomic_write;
 use crate::refusal;
+use crate::refusal::unreadable;
 
 /// File of the rows in a run folder.
 pub const RESULTS: &str = "results.json";
@@ -99,7 +100,7 @@ pub fn read(folder: &Path) -> Result<Vec<Row>> {
             folder.display()
         ));
     }
-    let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
     serde_json::from_slice(&text)
         .map_err(|error| refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", path.display()))
 }
