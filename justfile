@@ -53,11 +53,14 @@ test: setup
         cargo test --release --no-fail-fast --lib --bins --tests -- --test-threads=1
     fi
 
-# Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation.
+# Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation; licences and advisories of the
+# dependencies (deny.toml) where cargo-deny is there.
 lint: setup
     cargo fmt --check
     cargo clippy --release --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
+    else echo "lint: cargo-deny is not installed, licences and advisories are not checked"; fi
 
 # Format the sources.
 fmt:

@@ -68,6 +68,16 @@ impl ColorSpace {
 
     /// Stored pixels, u8 `[.., C]`, in this space: i16 `[.., C]` on the same device. `C` must suit
     /// ([`channels_problem`](Self::channels_problem)).
+    ///
+    /// ```
+    /// use lvd::color::ColorSpace;
+    /// use tch::Tensor;
+    ///
+    /// let red = Tensor::from_slice(&[255u8, 0, 0]);
+    /// let values = ColorSpace::YcocgR.forward(&red); // Y, Co, Cg
+    /// assert_eq!(Vec::<i16>::try_from(&values).unwrap(), [63, 255, -127]);
+    /// assert!(ColorSpace::YcocgR.inverse(&values).unwrap() == red);
+    /// ```
     pub fn forward(self, pixels: &Tensor) -> Tensor {
         match self {
             Self::Grey | Self::Rgb => pixels.to_kind(Kind::Int16),
