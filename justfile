@@ -59,8 +59,7 @@ lint: setup
     cargo fmt --check
     cargo clippy --release --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items
-    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
-    else echo "lint: cargo-deny is not installed, licences and advisories are not checked"; fi
+    @scripts/dependencies.sh
 
 # Format the sources.
 fmt:

@@ -64,15 +64,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// A fault of libtorch is no bug of ours: it is told in a line. Everything else is.
 fn report_panic(panic: &std::panic::PanicHookInfo) {
-    match fault::of_libtorch(&panic.to_string()) {
-        Some(fault) => say(&format!("lvd: {fault}")),
-        None => {
-            let version = env!("CARGO_PKG_VERSION");
-            say(&format!(
-                "lvd {version}: this is a bug, please report it with the command and the lines below\n{panic}"
-            ));
-        }
+    if let Some(fault) = fault::of_libtorch(&panic.to_string()) {
+        return say(&format!("lvd: {fault}"));
     }
+    let version = env!("CARGO_PKG_VERSION");
+    say(&format!("lvd {version}: this is a bug, please report it with the command and the lines below\n{panic}"));
 }
 
 /// Write a line to stderr, if there is one that can be written to.

@@ -16,6 +16,10 @@ const BITS: f64 = 1e6;
 /// Steps or epochs.
 const STEPS: u64 = 1 << 40;
 
+fn fits(bits: f64) -> bool {
+    (-BITS..=BITS).contains(&bits)
+}
+
 /// Rows of results: at least one, with numbers that can be drawn.
 pub(super) fn check_rows(folder: &Path, rows: &[Row]) -> Result<()> {
     let file = folder.display();
@@ -29,7 +33,7 @@ pub(super) fn check_rows(folder: &Path, rows: &[Row]) -> Result<()> {
         ];
         for (key, number) in numbers {
             require!(
-                number.abs() <= BITS,
+                fits(number),
                 "{file}/results.json: {key} of stage {}: expected at most {BITS} either way, found {number:e}\n  evaluate the \
                  run again by `lvd run`",
                 row.stage
@@ -52,7 +56,7 @@ pub(super) fn check_lines(folder: &Path, lines: &[Line]) -> Result<()> {
         for key in ["valid_bpd", "train_bpd"] {
             let value = line.values.get(key).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
             require!(
-                value.abs() <= BITS,
+                fits(value),
                 "{file}/metrics.jsonl, line {number}: {key} of stage {stage}: expected at most {BITS} either way, found {value:e}"
             );
         }

@@ -67,6 +67,9 @@ fn eval_computes_with_the_threads_of_its_run() {
     }
 }
 
+/// A change of a model file: its tensors and its metadata.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Tensor)>, &mut BTreeMap<String, String>);
+
 /// Replace the model of a stage, and its hash in the record: what a hash does not tell must be told by the content.
 fn replace_model(
     run: &Path,
@@ -94,7 +97,7 @@ fn a_model_that_does_not_fit_is_a_mistake_that_names_file_and_tensor() {
     let record = run.join("joint/record.json");
     let (kept, kept_record) = (std::fs::read(&path).unwrap(), std::fs::read(&record).unwrap());
     let names: Vec<String> = checkpoint::load(&path, tch::Device::Cpu).unwrap().tensors.into_keys().collect();
-    let refused = |told: &str, change: &dyn Fn(&mut Vec<(String, Tensor)>, &mut BTreeMap<String, String>)| {
+    let refused = |told: &str, change: Change| {
         replace_model(&run, "joint", change);
         let said = error(folder.path(), &["eval", "runs/tiny", "--stage", "joint"], 2);
         assert!(

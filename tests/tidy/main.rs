@@ -1,6 +1,6 @@
 //! The house rules that a program can check: no import goes up the list in src/lib.rs, files and functions stay short,
-//! experiments say what they are for, nothing large is tracked; in the other file: stages are no
-//! strings. Each rule is itself tested on snippets that break it.
+//! experiments say what they are for, nothing large is tracked, stages are no strings. Each rule is itself tested on
+//! snippets that break it.
 
 mod stages;
 
