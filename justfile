@@ -53,11 +53,13 @@ test: setup
         cargo test --release --no-fail-fast --lib --bins --tests -- --test-threads=1
     fi
 
-# Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation.
+# Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation; licences and advisories of the
+# dependencies (deny.toml) where cargo-deny is there.
 lint: setup
     cargo fmt --check
     cargo clippy --release --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items
+    @scripts/dependencies.sh
 
 # Format the sources.
 fmt:

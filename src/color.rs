@@ -4,6 +4,7 @@
 //! probability: nats carry over. The lossy spaces merge colours (worth about 0.66 bits per dimension) and exist only
 //! to repeat published protocols. Nothing here knows about patches, protocols or files.
 
+mod channels;
 mod lifting;
 mod lossy;
 
@@ -67,6 +68,16 @@ impl ColorSpace {
 
     /// Stored pixels, u8 `[.., C]`, in this space: i16 `[.., C]` on the same device. `C` must suit
     /// ([`channels_problem`](Self::channels_problem)).
+    ///
+    /// ```
+    /// use lvd::color::ColorSpace;
+    /// use tch::Tensor;
+    ///
+    /// let red = Tensor::from_slice(&[255u8, 0, 0]);
+    /// let values = ColorSpace::YcocgR.forward(&red); // Y, Co, Cg
+    /// assert_eq!(Vec::<i16>::try_from(&values).unwrap(), [63, 255, -127]);
+    /// assert!(ColorSpace::YcocgR.inverse(&values).unwrap() == red);
+    /// ```
     pub fn forward(self, pixels: &Tensor) -> Tensor {
         match self {
             Self::Grey | Self::Rgb => pixels.to_kind(Kind::Int16),
@@ -107,7 +118,8 @@ impl ColorSpace {
             Self::Grey | Self::Rgb => values.shallow_clone(),
             Self::YcocgR => lifting::inverse(&values.to_kind(Kind::Int16)),
             Self::YcocgRMod => lifting::inverse_modulo(&values.to_kind(Kind::Int16).clamp(0, 255)),
-            Self::YcocgLossy | Self::YcbcrBt709 => lossy::undone(self, values),
+            Self::YcocgLossy => lossy::ycocg_undone(values),
+            Self::YcbcrBt709 => lossy::bt709_undone(values),
         };
         pixels.to_kind(Kind::Float).clamp(0, 255).to_kind(Kind::Uint8)
     }
@@ -129,11 +141,6 @@ impl ColorSpace {
 /// Whether every entry is in 0..=255.
 fn within_bytes(values: &Tensor) -> bool {
     values.numel() == 0 || (values.min().int64_value(&[]) >= 0 && values.max().int64_value(&[]) <= 255)
-}
-
-/// The three channels of `[.., 3]`, each `[..]`, as integers of `kind`.
-fn channels(pixels: &Tensor, kind: Kind) -> [Tensor; 3] {
-    [0, 1, 2].map(|c| pixels.select(-1, c).to_kind(kind))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! anemone   theta <- normalise(h C / |batch| + (1 - h) TD theta + a q / N)      (Liu et al., arXiv 2505.19982)
 //! ```
 //!
-//! This is the one place that guarantees tables which are finite, normalised and nowhere below [`FLOOR`], but for edges that
-//! were cut (hard zeros), which stay cut.
+//! Tables that a step makes are finite, normalised and nowhere below [`FLOOR`], but for edges that were cut (hard zeros),
+//! which stay cut. Discretised logistics have means and scales instead of tables; [`logistic`] keeps those in bounds.
 
 pub mod back_off;
 pub mod schedule;

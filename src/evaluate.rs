@@ -7,6 +7,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Nats per picture to bits per dimension, with `dimensions` = H * W * C of the original picture.
+///
+/// ```
+/// use lvd::evaluate::bits_per_dimension;
+///
+/// // 8 x 8 pictures of 16 equally probable levels: 4 bits each.
+/// let nats = 64.0 * 16f64.ln();
+/// assert!((bits_per_dimension(nats, 64) - 4.0).abs() < 1e-12);
+/// ```
 #[must_use]
 pub fn bits_per_dimension(nats: f64, dimensions: usize) -> f64 {
     nats / (dimensions as f64 * std::f64::consts::LN_2)

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use lvd::cli::output::Output;
+use lvd::cli::output::{Output, visible};
 use lvd::cli::{self, Cli};
 use lvd::device;
 use lvd::device::fault;
@@ -17,7 +17,10 @@ use tracing_subscriber::filter::LevelFilter;
 static ALLOCATOR: OrExit = OrExit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return help_or_usage(&said),
+    };
     device::keep_freed_memory();
     std::panic::set_hook(Box::new(report_panic));
     log::init(if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
@@ -26,23 +29,32 @@ fn main() -> ExitCode {
     }
     match std::panic::catch_unwind(|| cli::execute(&cli)) {
         Ok(Ok(Output { text, fault })) => {
-            let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", text.trim_end()) };
-            match (printed, fault) {
-                (_, Some(fault)) => fail(&fault),
-                // A reader that has seen enough, such as `head`, is no fault.
-                (Err(error), None) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    fail(&anyhow::Error::from(error).context("stdout: cannot be written"))
-                }
-                _ => ExitCode::SUCCESS,
-            }
+            let printed = if text.is_empty() { Ok(()) } else { writeln!(io::stdout(), "{}", visible(text.trim_end())) };
+            fault.map_or_else(|| printed_or_fail(printed), |fault| fail(&fault))
         }
         Ok(Err(error)) => fail(&error),
         Err(_) => ExitCode::FAILURE,
     }
 }
 
+/// What the command line's parser has to say instead of a command: help and version on stdout, mistakes on stderr.
+fn help_or_usage(said: &clap::Error) -> ExitCode {
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    if said.use_stderr() { ExitCode::from(2) } else { printed_or_fail(printed) }
+}
+
+/// A reader that has seen enough, such as `head`, is no fault; a full disk is.
+fn printed_or_fail(printed: io::Result<()>) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&anyhow::Error::from(error).context("stdout: cannot be written"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn fail(error: &anyhow::Error) -> ExitCode {
-    say(&format!("lvd: {}", fault::without_frames(&format!("{error:#}"))));
+    say(&format!("lvd: {}", fault::told(&format!("{error:#}"))));
     match error {
         e if e.is::<Interrupted>() => ExitCode::from(130),
         e if e.is::<Refusal>() => ExitCode::from(2),
@@ -59,10 +71,9 @@ fn report_panic(panic: &std::panic::PanicHookInfo) {
     say(&format!("lvd {version}: this is a bug, please report it with the command and the lines below\n{panic}"));
 }
 
-/// Write to stderr, if there is one that can be written to. Control characters, which file names may hold, are written out.
-fn say(text: &str) {
-    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    let _ = writeln!(io::stderr(), "{}", text.chars().map(shown).collect::<String>());
+/// Write a line to stderr, if there is one that can be written to.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", visible(line));
 }
 
 /// The system's allocator; where it has no memory left, the process ends with a line instead of a signal.

@@ -6,6 +6,15 @@ use sha2::{Digest, Sha256};
 
 /// The random stream of one purpose at one step: a function of its arguments alone, so that a resumed run draws what
 /// an unbroken one draws, on every machine.
+///
+/// ```
+/// use lvd::random::rng;
+/// use rand::RngExt;
+///
+/// let draw = |step| rng(7, "epoch order", step).random_range(0..1_000_000u32);
+/// assert_eq!(draw(3), draw(3));
+/// assert_ne!(draw(3), draw(4));
+/// ```
 #[must_use]
 pub fn rng(seed: u64, purpose: &str, step: u64) -> ChaCha8Rng {
     let digest = Sha256::new()

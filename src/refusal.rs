@@ -1,7 +1,8 @@
 //! What the user got wrong, as opposed to what went wrong: a [`Refusal`] anywhere in an error's chain means exit
 //! code 2 (input, configuration, usage). Every other error is a fault while running, exit code 1.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
 /// An error that the user can mend: it names the thing, what was expected, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,24 @@ macro_rules! require {
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: the last step is saved, the same command goes on from there")]
 pub struct Interrupted;
+
+/// What it means that the file at `path` cannot be read: a refusal where the user named another thing than a file that can
+/// be, a fault where disk or memory failed.
+#[must_use]
+pub fn unreadable(path: &Path, error: &io::Error) -> anyhow::Error {
+    use io::ErrorKind as Kind;
+    let text = format!("{}: cannot be read: {error}", path.display());
+    match error.kind() {
+        Kind::NotFound
+        | Kind::PermissionDenied
+        | Kind::IsADirectory
+        | Kind::NotADirectory
+        | Kind::InvalidFilename
+        | Kind::InvalidInput
+        | Kind::InvalidData => anyhow::Error::new(Refusal(text)),
+        _ => anyhow::Error::msg(text),
+    }
+}
 
 /// All problems of a configuration, each with the path of the key it is about (`em.step.eta`), collected so that
 /// a user sees them at once.
@@ -57,5 +76,22 @@ impl Problems {
         }
         let noun = if count == 1 { "problem" } else { "problems" };
         Err(crate::refusal!("{what}: {count} {noun}{}", lines.concat()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_none_are_mistakes_and_failing_disks_and_memories_are_faults() {
+        let told = |kind| unreadable(Path::new("a/b"), &io::Error::from(kind));
+        for kind in [io::ErrorKind::NotFound, io::ErrorKind::InvalidData, io::ErrorKind::IsADirectory] {
+            assert!(told(kind).is::<Refusal>(), "{kind}");
+        }
+        for kind in [io::ErrorKind::OutOfMemory, io::ErrorKind::Other, io::ErrorKind::StaleNetworkFileHandle] {
+            assert!(!told(kind).is::<Refusal>(), "{kind}");
+        }
+        assert_eq!(told(io::ErrorKind::OutOfMemory).to_string(), "a/b: cannot be read: out of memory");
     }
 }

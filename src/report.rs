@@ -1,5 +1,7 @@
 //! A report on finished runs, from their folders alone: one page that needs nothing else, or tables in Markdown.
 
+mod escape;
+mod limits;
 pub mod summary;
 pub mod charts;
 pub mod markdown;

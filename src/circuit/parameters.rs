@@ -135,7 +135,7 @@ impl Parameters {
     /// Fill in from named tensors; what is missing or has another shape is an error that names it.
     ///
     /// # Errors
-    /// When a tensor is missing, has another shape, or holds a number that is not finite.
+    /// When a tensor is missing, has another shape or kind, or holds a number that is not finite.
     pub fn restore(&mut self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         self.named(prefix).iter_mut().try_for_each(|(name, mine)| take_up(name, mine, tensors))
     }
@@ -147,6 +147,8 @@ impl Parameters {
 /// When it is missing, has another shape, or holds a number that is not finite.
 pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let saved = checkpoint::shaped(tensors, name, &mine.size())?;
+    let (found, expected) = (saved.kind(), mine.kind());
+    crate::require!(found == expected, "tensor {name} of the checkpoint is of kind {found:?}, expected {expected:?}");
     mine.copy_(saved);
     Ok(())
 }

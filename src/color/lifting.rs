@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::channels;
+use super::channels::channels;
 
 /// u8 `[.., 3]` -> i16 `[.., 3]`: Y in 0..=255, Co and Cg in -255..=255.
 pub(super) fn forward(pixels: &Tensor) -> Tensor {

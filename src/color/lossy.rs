@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{ColorSpace, channels};
+use super::channels::channels;
 
 /// Weights of R, G, B and offset of each BT.709 channel, in ten-thousandths.
 const BT709: [[i64; 4]; 3] =
@@ -32,15 +32,22 @@ pub(super) fn ycocg(pixels: &Tensor) -> Tensor {
     Tensor::stack(&[step(luma, 0), step(orange, 128), step(chroma, 128)], -1).clamp(0, 255).to_kind(Kind::Int16)
 }
 
-/// Float pixels `[.., 3]`, about 0 to 255, in the middle of what leads to these values: to look at, no inverse.
-pub(super) fn undone(space: ColorSpace, values: &Tensor) -> Tensor {
-    let [a, b, c] = channels(values, Kind::Float);
-    let (first, second) = (b - 128.0, c - 128.0);
-    let rgb = if space == ColorSpace::YcbcrBt709 {
-        [&a + &second * 1.5748, &a - &first * 0.1873 - &second * 0.4681, &a + &first * 1.8556]
-    } else {
-        let side = &a - &second;
-        [&side + &first, &a + &second, &side - &first]
-    };
+/// Float pixels `[.., 3]`, about 0 to 255, in the middle of what [`bt709`] takes to these values: to look at, no inverse.
+pub(super) fn bt709_undone(values: &Tensor) -> Tensor {
+    let [luma, first, second] = middles(values);
+    let rgb = [&luma + &second * 1.5748, &luma - &first * 0.1873 - &second * 0.4681, &luma + &first * 1.8556];
     Tensor::stack(&rgb, -1).round()
+}
+
+/// The same for [`ycocg`].
+pub(super) fn ycocg_undone(values: &Tensor) -> Tensor {
+    let [luma, first, second] = middles(values);
+    let side = &luma - &second;
+    Tensor::stack(&[&side + &first, &luma + &second, &side - &first], -1).round()
+}
+
+/// Luma, and both chroma channels around zero.
+fn middles(values: &Tensor) -> [Tensor; 3] {
+    let [luma, first, second] = channels(values, Kind::Float);
+    [luma, first - 128.0, second - 128.0]
 }

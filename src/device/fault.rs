@@ -10,16 +10,34 @@ pub fn without_frames(text: &str) -> String {
     text[..end.unwrap_or(text.len())].trim_end().to_owned()
 }
 
+/// Whether an error of libtorch says that memory is short.
+#[must_use]
+pub fn is_of_memory(text: &str) -> bool {
+    ["allocate memory", "out of memory", "bad_alloc"].iter().any(|words| text.contains(words))
+}
+
+/// An error's text for people: without stacks, and with what to do where libtorch has no memory left.
+#[must_use]
+pub fn told(text: &str) -> String {
+    let text = without_frames(text);
+    match text.split_once("you tried to allocate ") {
+        Some((_, rest)) if is_of_memory(&text) => short_of(rest.split_whitespace().next()),
+        _ => text,
+    }
+}
+
+fn short_of(bytes: Option<&str>) -> String {
+    format!("out of memory: {}{}", bytes.unwrap_or("some"), LOWER.trim_end())
+}
+
 /// What a panic says, if it comes from an operation of libtorch that failed; none for any other panic.
 #[must_use]
 pub fn of_libtorch(panic: &str) -> Option<String> {
     let (_, said) = panic.split_once("on an `Err` value: Torch(\"")?;
     let said = without_frames(&said.replace("\\n", "\n").replace("\\\"", "\"").replace("\\'", "'"));
     let said = said.trim_end_matches("\")").lines().next().unwrap_or("no message").to_owned();
-    let short = ["allocate memory", "out of memory", "bad_alloc"].iter().any(|words| said.contains(words));
-    Some(if short {
-        let bytes = said.split("tried to allocate ").nth(1).and_then(|rest| rest.split_whitespace().next());
-        format!("out of memory: {}{}", bytes.unwrap_or("some"), LOWER.trim_end())
+    Some(if is_of_memory(&said) {
+        short_of(said.split("tried to allocate ").nth(1).and_then(|rest| rest.split_whitespace().next()))
     } else {
         format!("libtorch: {said}")
     })
@@ -44,6 +62,7 @@ mod tests {
         let error = tch::Tensor::f_zeros([1 << 50], (tch::Kind::Float, tch::Device::Cpu)).unwrap_err();
         let panic = format!("panicked at x.rs:1:\ncalled `Result::unwrap()` on an `Err` value: {error:?}");
         let told = of_libtorch(&panic).unwrap();
+        assert_eq!(super::told(&format!("model.safetensors: {error}")), told);
         assert!(told.starts_with("out of memory: 4503599627370496 bytes could not be had\n  lower compute."), "{told}");
     }
 }

@@ -26,7 +26,7 @@ use crate::{device, refusal, require};
 /// What to evaluate on.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Stage whose model is meant; the last one of distillation that is done where none is named.
+    /// Stage whose model is meant; where none is named, the last one of distillation that has a model, else a baseline.
     pub stage: Option<Stage>,
     /// Pictures of the user's own instead of a split of the experiment's data.
     pub data: Option<(PathBuf, Format)>,
@@ -75,6 +75,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let started = Instant::now();
     let folder = RunFolder::read(run)?;
     let mut config = read::of_run(&folder)?;
+    device::set_threads(config.compute.threads)?;
     if let Some(root) = &request.root {
         config.data.root = Some(root.clone());
     }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use tch::Device;
 
 use super::config::Config;
 use super::stage::Stage;
 use crate::data::pictures::PictureShape;
 use crate::data::view::View;
+use crate::device::fault;
 use crate::latent_tree;
 use crate::mixture::checkpoint::saved_parents;
 use crate::mixture::{Mixture, Prior, Reading, even_weights};
@@ -92,15 +93,26 @@ pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> R
     let path = folder.finished(MODEL)?;
     let saved = checkpoint::load(&path, device)?;
     check_origin(&saved, &path, &folder.record()?.map_or_else(String::new, |record| record.fingerprint))?;
-    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?)
-        .map_err(|error| refusal!("{}: metadata '{SHAPE}': {error}", path.display()))?;
-    let tensors = saved.tensors;
+    built(&saved, config, stage, device).map_err(|error| misfit(&path, stage, error))
+}
+
+/// A file whose tensors or metadata are not those of the stage's model is the user's to mend; short memory is not.
+fn misfit(path: &Path, stage: Stage, error: Error) -> Error {
+    let text = format!("{error:#}");
+    if fault::is_of_memory(&text) {
+        return error.context(path.display().to_string());
+    }
+    refusal!("{}: is no model of stage {stage}: {}\n  make it again by `lvd run`", path.display(), fault::told(&text))
+}
+
+fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
+    let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).context("metadata shape")?;
+    let tensors = &saved.tensors;
     let patch_config = stage.patch_config(config, shape)?;
     let view = stage_view(config, stage, shape)?;
-    let patches =
-        patch::from_tensors(&patch_config, &view.ranges(), &tensors).with_context(|| path.display().to_string())?;
+    let patches = patch::from_tensors(&patch_config, &view.ranges(), tensors)?;
     let clusters = patches.clusters();
-    let prior = match saved_parents(&tensors, view.patches())? {
+    let prior = match saved_parents(tensors, view.patches())? {
         None => Prior::Independent(even_weights(clusters, device)),
         Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
             &config.distill.tree,
@@ -111,6 +123,6 @@ pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> R
         )?)),
     };
     let mut model = Mixture { view, patches, prior };
-    model.restore(&tensors).with_context(|| path.display().to_string())?;
+    model.restore(tensors)?;
     Ok(model)
 }

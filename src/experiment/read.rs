@@ -9,7 +9,7 @@ use super::config::Config;
 use super::{bounds, explain};
 use crate::data::Format;
 use crate::data::config::EMBEDDED_LEVELS;
-use crate::refusal::Problems;
+use crate::refusal::{Problems, unreadable};
 use crate::run::RunFolder;
 use crate::{refusal, require};
 
@@ -48,10 +48,10 @@ pub fn of_run(run: &RunFolder) -> Result<Config> {
 
 fn text_of(path: &Path) -> Result<String> {
     let file = path.display();
-    let found = path.metadata().map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    let found = path.metadata().map_err(|error| unreadable(path, &error))?;
     require!(found.is_file(), "{file}: is no file: expected an experiment in YAML");
     require!(found.len() <= MOST_BYTES, "{file}: has {} bytes: an experiment has at most {MOST_BYTES}", found.len());
-    let bytes = std::fs::read(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| refusal!("{file}: is no UTF-8 text: byte {} is wrong", error.utf8_error().valid_up_to()))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::escape;
 use super::summary::Summary;
 use crate::run::results::Row;
 
@@ -10,8 +11,8 @@ use crate::run::results::Row;
 pub fn cells(row: &Row) -> [String; 9] {
     let four = |x: f64| format!("{:.4}", if x.abs() < 5e-5 { 0.0 } else { x });
     [
-        row.label.clone(),
-        row.reading.clone(),
+        escape::line(&row.label),
+        escape::line(&row.reading),
         four(row.bits_per_dimension),
         four(row.standard_error),
         four(row.latent_bpd),
@@ -37,7 +38,7 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     }
     let mut text = String::new();
     let line = |text: &mut String, cells: &[String]| {
-        let escaped: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
+        let escaped: Vec<String> = cells.iter().map(|cell| escape::markdown(cell)).collect();
         let _ = writeln!(text, "| {} |", escaped.join(" | "));
     };
     line(&mut text, &heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
@@ -60,10 +61,13 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
         let (n, kind) = (run.rows.first().map_or(0, |row| row.num_images), run.kind());
         let _ = writeln!(
             text,
-            "\n- {}: {n} pictures, {kind}, seed {}, {}",
-            plain(&run.name),
-            run.manifest.seed,
-            plain(&computed_by(run))
+            "\n- {}",
+            escape::markdown(&format!(
+                "{}: {n} pictures, {kind}, seed {}, {}",
+                run.name,
+                run.manifest.seed,
+                computed_by(run)
+            ))
         );
         if let Some((below, _)) = run.below_teacher() {
             let _ = writeln!(text, "  The student is {below:.4} bits below its teacher's own bound.");
@@ -72,21 +76,10 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     text
 }
 
-/// Text from a file as Markdown that says just that: no cell or line ends in it, no tag begins.
-fn plain(text: &str) -> String {
-    let one = |c: char| match c {
-        '|' | '`' | '*' | '_' | '[' | '\\' => format!("\\{c}"),
-        '<' => "&lt;".to_owned(),
-        '&' => "&amp;".to_owned(),
-        c if c.is_control() => " ".to_owned(),
-        c => c.to_string(),
-    };
-    text.chars().map(one).collect()
-}
-
 /// What computed a run.
 #[must_use]
 pub fn computed_by(run: &Summary) -> String {
     let m = &run.manifest;
-    format!("lvd {} ({}), libtorch {}, {} ({})", m.version, m.commit, m.libtorch, m.device.device, m.device.name)
+    let (device, name) = (&m.device.device, &m.device.name);
+    escape::line(&format!("lvd {} ({}), libtorch {}, {device} ({name})", m.version, m.commit, m.libtorch))
 }

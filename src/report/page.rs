@@ -5,9 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::charts;
 use super::markdown::{HEADS, cells, computed_by};
 use super::summary::{Picture, StageClusters, Summary};
+use super::{charts, escape};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -70,7 +70,7 @@ fn section(run: &Summary) -> Result<Markup> {
     Ok(html! {
         section {
             h2 { (run.name) }
-            p.facts { (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (run.manifest.started) }
+            p.facts { (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (escape::line(&run.manifest.started)) }
             (stages(run))
             @if let Some((below, student)) = run.below_teacher() {
                 p { "The student is " strong { (format!("{below:.4} bits")) } " per dimension below its teacher's own bound: prior "
@@ -83,7 +83,7 @@ fn section(run: &Summary) -> Result<Markup> {
             @if !curves.is_empty() {
                 h3 { "Training" }
                 p { "Bits per dimension after every epoch: " span.prior { "training" } " pictures during the epoch, " span.residual { "validation" } " pictures after it." }
-                div.grid { @for (stage, chart) in curves { figure { (PreEscaped(chart)) figcaption { (stage) } } } }
+                div.grid { @for (stage, chart) in curves { figure { (PreEscaped(chart)) figcaption { (escape::line(&stage)) } } } }
             }
             (growing(run))
             (clusters(run)?)
@@ -118,7 +118,7 @@ fn growing(run: &Summary) -> Markup {
     html! {
         h3 { "Growing" }
         div.wide.low { table {
-            thead { tr { th scope="col" { "round" } @for key in &keys { th scope="col" { (key.replace('_', " ")) } } } }
+            thead { tr { th scope="col" { "round" } @for key in &keys { th scope="col" { (escape::line(key).replace('_', " ")) } } } }
             tbody { @for line in &lines { tr {
                 th scope="row" { (line.step) }
                 @for key in &keys { td { (number(line.values.get(*key))) } }
@@ -130,7 +130,7 @@ fn growing(run: &Summary) -> Markup {
 fn number(value: Option<&serde_json::Value>) -> String {
     match value {
         None => String::new(),
-        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::String(text)) => escape::line(text),
         Some(value) if value.is_f64() => value.as_f64().map_or_else(String::new, |x| format!("{x:.1}")),
         Some(value) => value.to_string(),
     }
@@ -141,7 +141,7 @@ fn clusters(run: &Summary) -> Result<Markup> {
     let mut parts = Vec::new();
     for StageClusters { stage, sizes } in &run.clusters {
         parts.push(html! {
-            h3 { (sizes.title) }
+            h3 { (escape::line(&sizes.title)) }
             p { (sizes.shares.len()) " clusters, largest first: shares and mean patches, weighted by posteriors, of "
                 (sizes.pictures) " pictures." }
             figure { (PreEscaped(charts::shares(&sizes.shares)?)) }
@@ -168,6 +168,7 @@ fn samples(run: &Summary) -> Markup {
 }
 
 fn image(picture: &Picture, what: &str) -> Markup {
+    let what = escape::line(what);
     let data = format!("data:image/png;base64,{}", STANDARD.encode(&picture.png));
     html! { figure { img src=(data) alt=(what); figcaption { (what) } } }
 }

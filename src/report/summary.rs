@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
+use super::{escape, limits};
 use crate::refusal;
+use crate::refusal::unreadable;
+use crate::require;
 use crate::run::metrics::Line;
 use crate::run::results::{self, ClusterSizes, PICTURES, Role, Row};
 use crate::run::{Manifest, RunFolder};
@@ -53,16 +56,19 @@ impl Summary {
     /// A refusal where it is none, or was not evaluated, or a file of it is broken.
     pub fn read(folder: &Path) -> Result<Self> {
         let run = RunFolder::read(folder)?;
-        let rows = results::read(folder)?;
+        let (rows, lines) = (results::read(folder)?, run.read_metrics()?);
+        limits::check_rows(folder, &rows)?;
+        limits::check_lines(folder, &lines)?;
         let config: Value = run.config()?;
+        require!(config.is_object(), "{}: holds no configuration", run.config_path().display());
         let (pictures, clusters) = pictures(&run.path(PICTURES))?;
         Ok(Self {
             folder: folder.to_owned(),
-            name: config["name"].as_str().unwrap_or("without a name").to_owned(),
-            config: serde_yaml::to_string(&config)?,
+            name: escape::line(config["name"].as_str().unwrap_or("without a name")),
+            config: escape::lines(&serde_yaml::to_string(&config)?),
             manifest: run.manifest()?,
             rows,
-            lines: run.read_metrics()?,
+            lines,
             pictures,
             clusters,
         })
@@ -78,7 +84,7 @@ impl Summary {
     #[must_use]
     pub fn kind(&self) -> String {
         let hash: String = self.test_pictures().chars().take(12).collect();
-        format!("protocol {}, test pictures {hash}", self.manifest.protocol)
+        escape::line(&format!("protocol {}, test pictures {hash}", self.manifest.protocol))
     }
 
     fn test_pictures(&self) -> &str {
@@ -135,18 +141,21 @@ fn pictures(folder: &Path) -> Result<(Vec<Picture>, Vec<StageClusters>)> {
     }
     for entry in walkdir::WalkDir::new(folder).min_depth(1).max_depth(1).sort_by_file_name() {
         let entry = entry?;
-        let read =
-            || std::fs::read(entry.path()).with_context(|| format!("{}: cannot be read", entry.path().display()));
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let read = || std::fs::read(entry.path()).map_err(|error| unreadable(entry.path(), &error));
         let name = entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match entry.path().extension().and_then(|e| e.to_str()) {
-            Some("png") => pictures.push(Picture { name, png: read()? }),
+            Some("png") => {
+                let png = read()?;
+                limits::check_png(entry.path(), &png)?;
+                pictures.push(Picture { name, png });
+            }
             Some("json") => {
-                let wrong = |why: &str| refusal!("{}: no sizes of clusters: {why}", entry.path().display());
-                let sizes: ClusterSizes =
-                    serde_json::from_slice(&read()?).map_err(|error| wrong(&error.to_string()))?;
-                if sizes.shares.len() > 65_536 || !sizes.shares.iter().all(|share| (0.0..=1.0).contains(share)) {
-                    return Err(wrong("expected at most 65536 shares from 0 to 1"));
-                }
+                let sizes = serde_json::from_slice(&read()?)
+                    .map_err(|error| refusal!("{}: no sizes of clusters: {error}", entry.path().display()))?;
+                limits::check_sizes(entry.path(), &sizes)?;
                 clusters.push(StageClusters { stage: name, sizes });
             }
             _ => {}

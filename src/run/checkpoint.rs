@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use tch::{Device, Kind, Tensor};
 
 use super::atomic::atomically;
+use crate::refusal::unreadable;
 use crate::{refusal, require};
 
 const METADATA_KEY: &str = "lvd";
@@ -89,7 +90,7 @@ pub struct Checkpoint {
 /// not write.
 pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
     let file = path.display();
-    let bytes = std::fs::read(path).map_err(|error| refusal!("{file}: cannot be read: {error}"))?;
+    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let broken = |error: &dyn std::fmt::Display| {
         refusal!(
             "{file}: not a complete safetensors file ({} bytes): {error}\n  delete it to have it made again, or fetch it again",

@@ -15,6 +15,7 @@ use super::manifest::{Manifest, timestamp};
 use super::metrics::Metrics;
 use super::stage::StageFolder;
 use super::{log, metrics};
+use crate::refusal::unreadable;
 use crate::{refusal, require};
 
 const CONFIG: &str = "config.yaml";
@@ -96,7 +97,7 @@ impl RunFolder {
     /// A refusal when `config.yaml` cannot be read as one.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
         let path = self.path(CONFIG);
-        let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         serde_yaml::from_str(&text).map_err(|error| refusal!("{}: {error}", path.display()))
     }
 
@@ -131,7 +132,7 @@ impl RunFolder {
     /// A refusal when there is none or it cannot be read as one.
     pub fn manifest(&self) -> Result<Manifest> {
         let path = self.path(MANIFEST);
-        let text = fs::read(&path).map_err(|error| refusal!("{}: cannot be read: {error}", path.display()))?;
+        let text = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
         serde_json::from_slice(&text).map_err(|error| refusal!("{}: no manifest: {error}", path.display()))
     }
 

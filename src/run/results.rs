@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::atomic_write;
 use crate::refusal;
+use crate::refusal::unreadable;
 
 /// File of the rows in a run folder.
 pub const RESULTS: &str = "results.json";
@@ -99,16 +100,7 @@ pub fn read(folder: &Path) -> Result<Vec<Row>> {
             folder.display()
         ));
     }
-    let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let wrong =
-        |why: &str| refusal!("{}: no results of a run: {why}\n  evaluate it again by `lvd run`", path.display());
-    let rows: Vec<Row> = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
-    let numbers = |row: &Row| {
-        let all = [row.bits_per_dimension, row.standard_error, row.latent_bpd, row.conditional_bpd, row.seconds];
-        all.iter().all(|number| number.abs() <= MOST)
-    };
-    if rows.iter().all(numbers) { Ok(rows) } else { Err(wrong(&format!("a number is beyond {MOST:e}"))) }
+    let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", path.display()))
 }
-
-/// No score, and no time of a stage, is beyond this.
-const MOST: f64 = 1e12;

@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use super::atomic::{atomic_write, is_temporary, remove, sha256_file};
 use super::manifest::timestamp;
+use crate::refusal::unreadable;
 use crate::{refusal, require};
 
 const RECORD: &str = "record.json";
@@ -110,7 +111,7 @@ impl StageFolder {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let text = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
         let record = serde_json::from_slice(&text);
         record
             .map(Some)

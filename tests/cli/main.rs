@@ -7,6 +7,7 @@ mod modules;
 mod pictures;
 mod process;
 mod report;
+mod signals;
 mod stages;
 mod teacher;
 

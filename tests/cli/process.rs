@@ -1,179 +1,207 @@
-//! Exit codes, signals, memory and closed streams.
+//! Streams, memory, threads and signals: how the process behaves, whatever it is asked to do.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Output;
 
-use serde_json::Value;
+use assert_cmd::Command;
+use lvd::run::{checkpoint, sha256_file};
+use tch::{Kind, Tensor};
 
 use super::{error, lvd, text, tiny};
 
-fn shell(folder: &Path, before: &str, arguments: &str, after: &str) -> Output {
-    let binary = assert_cmd::cargo::cargo_bin("lvd");
-    let command = format!("{before} {} {arguments} {after}", binary.display());
-    Command::new("sh").current_dir(folder).args(["-c", &command]).output().unwrap()
+/// The binary as a shell runs it: `lvd` in `script` stands for it.
+fn shell(folder: &Path, script: &str) -> Output {
+    let lvd = assert_cmd::cargo::cargo_bin("lvd");
+    let script = format!("lvd() {{ '{}' \"$@\"; }}; {script}", lvd.display());
+    let mut command = Command::new("sh");
+    command.current_dir(folder).args(["-c", &script]).env_remove("LVD_DATA").env_remove("RUST_LOG").output().unwrap()
 }
 
 #[test]
-fn a_stderr_that_cannot_be_written_to_is_no_reason_to_stop() {
+fn a_full_or_closed_stderr_changes_no_exit_code() {
     let folder = tiny();
-    for (run, stderr) in [("full", "2>/dev/full"), ("closed", "2>&-")] {
-        let output = shell(folder.path(), "", &format!("run tiny.yaml --run-dir {run}"), stderr);
-        assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert!(text(&output.stdout).contains("+ joint EM"));
-        assert_eq!(shell(folder.path(), "", "plan missing.yaml", stderr).status.code(), Some(2), "{stderr}");
-    }
-    let full = shell(folder.path(), "", "schema", ">/dev/full");
-    assert_eq!(full.status.code(), Some(1));
-    assert!(text(&full.stderr).contains("lvd: stdout: cannot be written"), "{}", text(&full.stderr));
-    assert_eq!(shell(folder.path(), "", "schema", "| head -c 10 >/dev/null").status.code(), Some(0));
-}
-
-#[test]
-fn memory_that_is_not_there_is_told_in_a_line_with_the_keys_to_lower() {
-    let folder = tiny();
-    let sets = "--set baselines.pixel_hclt.circuit.states=4000 --set data.train_limit=1297";
-    // The program and its libraries fit, a table of 4000 x 4000 for every pixel does not.
-    let output = shell(folder.path(), "ulimit -v 4000000;", &format!("run tiny.yaml {sets}"), "");
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let line = said.lines().skip_while(|line| !line.starts_with("lvd")).collect::<Vec<_>>();
-    assert!(line[0].starts_with("lvd: out of memory: "), "{line:?}");
-    assert!(line[1].contains("lower compute.micro_batch, patch.family.states or latents.clusters"), "{line:?}");
-    assert!(!said.contains("frame #") && !said.contains("this is a bug"), "{said}");
-}
-
-#[test]
-fn a_matrix_that_cannot_be_factorised_is_a_fault_in_a_line() {
-    let folder = tiny();
-    let family = "patch.family={kind: gaussian, scales: 3, start_examples: 100}";
-    assert!(
-        lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run", "--set", family, "--set", "baselines={}"])
-            .status
-            .success()
-    );
-    let stage = folder.path().join("run/joint");
-    let model = stage.join("model.safetensors");
-    let mut saved = lvd::run::checkpoint::load(&model, tch::Device::Cpu).unwrap();
-    let _ = saved.tensors.get_mut("patch.shape").unwrap().neg_();
-    let tensors: Vec<_> = saved.tensors.into_iter().collect();
-    lvd::run::checkpoint::save(&model, &tensors, &saved.metadata).unwrap();
-    let mut record: Value = serde_json::from_slice(&std::fs::read(stage.join("record.json")).unwrap()).unwrap();
-    record["files"]["model.safetensors"] = lvd::run::sha256_file(&model).unwrap().into();
-    std::fs::write(stage.join("record.json"), record.to_string()).unwrap();
-    let output = lvd(folder.path(), &["eval", "run"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("lvd: libtorch: linalg.cholesky: ") && said.lines().count() == 1, "{said}");
-}
-
-/// Start a command, send it a signal after a while, and wait for its end.
-fn signalled(folder: &Path, arguments: &[&str], signal: &str, after: Duration) -> (Option<i32>, Duration) {
-    let binary = assert_cmd::cargo::cargo_bin("lvd");
-    let mut child = Command::new(binary)
-        .current_dir(folder)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(after);
-    let started = Instant::now();
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-    (child.wait().unwrap().code(), started.elapsed())
-}
-
-#[test]
-fn a_signal_ends_an_evaluation_a_plan_and_the_last_rows_of_a_run() {
-    let folder = tiny();
-    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run"]).status.success());
-    let pictures = ndarray::Array3::<u8>::from_elem((400_000, 8, 8), 3);
-    ndarray_npy::write_npy(folder.path().join("many.npy"), &pictures).unwrap();
-    for signal in ["-INT", "-TERM"] {
-        let eval = ["eval", "run", "--data", "many.npy", "--format", "npy"];
-        let (code, waited) = signalled(folder.path(), &eval, signal, Duration::from_secs(2));
-        assert_eq!(code, Some(130), "{signal}");
-        assert!(waited < Duration::from_secs(2), "{waited:?}");
-    }
-    // In a run, the evaluation of a large test part; what was done stays.
-    let data = "data={format: npy, root: ., train: [train.npy], validation: {last: 10}, test: {files: [many.npy]}, levels: 17}";
-    ndarray_npy::write_npy(
-        folder.path().join("train.npy"),
-        &ndarray::Array3::from_shape_fn((90, 8, 8), |(n, r, c)| ((n * 7 + r * 31 + c * 13) % 17) as u8),
-    )
-    .unwrap();
-    let arguments = ["run", "tiny.yaml", "--run-dir", "large", "--set", data];
-    let (code, _) = signalled(folder.path(), &arguments, "-INT", Duration::from_secs(10));
-    assert_eq!(code, Some(130));
-    assert!(folder.path().join("large/joint/record.json").exists());
-}
-
-#[test]
-fn what_the_user_got_wrong_ends_with_two_and_what_went_wrong_with_one() {
-    let folder = tiny();
-    for run in ["run", "other"] {
-        let set = if run == "run" { "seed=3" } else { "latents.clusters=2" };
-        assert!(
-            lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", run, "--set", set, "--set", "baselines={}"])
-                .status
-                .success()
-        );
-    }
-    let model = |run: &str| folder.path().join(run).join("joint/model.safetensors");
-    let record = |run: &str| folder.path().join(run).join("joint/record.json");
-    let hashed = || {
-        let mut changed: Value = serde_json::from_slice(&std::fs::read(record("run")).unwrap()).unwrap();
-        changed["files"]["model.safetensors"] = lvd::run::sha256_file(&model("run")).unwrap().into();
-        std::fs::write(record("run"), changed.to_string()).unwrap();
-    };
-    let good = std::fs::read(model("run")).unwrap();
-    let saved = |change: &dyn Fn(&mut Vec<(String, tch::Tensor)>)| {
-        std::fs::write(model("run"), &good).unwrap();
-        let saved = lvd::run::checkpoint::load(&model("run"), tch::Device::Cpu).unwrap();
-        let mut tensors: Vec<_> = saved.tensors.into_iter().collect();
-        change(&mut tensors);
-        lvd::run::checkpoint::save(&model("run"), &tensors, &saved.metadata).unwrap();
-        hashed();
-        error(folder.path(), &["eval", "run"], 2)
-    };
-    let missing = saved(&|tensors| tensors.retain(|(name, _)| name != "patch.trees"));
-    assert!(missing.contains("run/joint/model.safetensors") && missing.contains("patch.trees"), "{missing}");
-    let rank = saved(&|tensors| {
-        for (name, tensor) in tensors {
-            if name == "patch.trees" {
-                *tensor = tensor.view(-1);
-            }
+    for stderr in ["2>/dev/full", "2>&-"] {
+        for (arguments, code) in [
+            ("--verbose run tiny.yaml", 0),
+            ("run tiny.yaml", 0),
+            ("report runs/tiny", 0),
+            ("run missing.yaml", 2),
+            ("no-such-command", 2),
+            ("eval runs/tiny --stage nothing", 2),
+        ] {
+            let output = shell(folder.path(), &format!("lvd {arguments} {stderr}"));
+            assert_eq!(output.status.code(), Some(code), "{arguments} {stderr}");
+            std::fs::remove_dir_all(folder.path().join("runs/other")).ok();
         }
-    });
-    assert!(rank.contains("patch.trees"), "{rank}");
-    // The model of another run.
-    std::fs::copy(model("other"), model("run")).unwrap();
-    hashed();
-    let other = error(folder.path(), &["eval", "run"], 2);
-    assert!(other.contains("run/joint/model.safetensors: is the model of another run"), "{other}");
-    // Half a file, and text that is no UTF-8.
-    std::fs::write(model("run"), &good[..good.len() / 2]).unwrap();
-    hashed();
-    assert!(error(folder.path(), &["eval", "run"], 2).contains("not a complete safetensors file"));
-    std::fs::write(folder.path().join("run/manifest.json"), b"{\xff}").unwrap();
-    assert!(error(folder.path(), &["eval", "run"], 2).contains("run/manifest.json: no manifest"));
-    std::fs::write(folder.path().join("run/metrics.jsonl"), b"\xff\n").unwrap();
-    assert!(error(folder.path(), &["report", "run"], 2).contains("metrics.jsonl"));
+    }
 }
 
 #[test]
-fn a_report_on_numbers_that_no_run_measures_is_refused_at_once() {
+fn a_full_stdout_is_a_fault_and_one_that_nobody_reads_is_none() {
     let folder = tiny();
-    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run"]).status.success());
-    let metrics = folder.path().join("run/metrics.jsonl");
-    let good = std::fs::read_to_string(&metrics).unwrap();
-    for line in [
-        format!("{{\"stage\":\"joint\",\"step\":{},\"seconds\":1.0,\"valid_bpd\":2.0}}", u64::MAX),
-        "{\"stage\":\"joint\",\"step\":3,\"seconds\":1.0,\"valid_bpd\":1e300}".to_owned(),
-    ] {
-        std::fs::write(&metrics, format!("{good}{line}\n")).unwrap();
-        let started = Instant::now();
-        let message = error(folder.path(), &["report", "run"], 2);
-        assert!(message.contains("no metrics line: ") && started.elapsed() < Duration::from_secs(5), "{message}");
+    for arguments in ["schema", "completions bash", "--help", "--version", "eval --help"] {
+        let output = shell(folder.path(), &format!("lvd {arguments} >/dev/full"));
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        assert!(text(&output.stderr).starts_with("lvd: stdout: cannot be written: "), "{}", text(&output.stderr));
+        let both = shell(folder.path(), &format!("lvd {arguments} >/dev/full 2>/dev/full"));
+        assert_eq!(both.status.code(), Some(1), "{arguments}");
+        let unread = shell(folder.path(), &format!("{{ lvd {arguments}; echo $? >&2; }} | true"));
+        assert_eq!(text(&unread.stderr).trim(), "0", "{arguments}");
     }
+}
+
+#[test]
+fn eval_computes_with_the_threads_of_its_run() {
+    let folder = tiny();
+    assert!(lvd(folder.path(), &["run", "tiny.yaml"]).status.success());
+    for threads in ["1", "3"] {
+        let path = folder.path().join("runs/tiny/config.yaml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let at = config.find("  threads: ").unwrap() + 11;
+        let changed = format!("{}{threads}{}", &config[..at], &config[at + 1..]);
+        std::fs::write(&path, changed).unwrap();
+        let said = lvd(folder.path(), &["eval", "runs/tiny", "--verbose"]);
+        assert!(said.status.success());
+        assert!(text(&said.stderr).contains(&format!("threads of the CPU: {threads}\n")), "{}", text(&said.stderr));
+    }
+}
+
+/// A change of a model file: its tensors and its metadata.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Tensor)>, &mut BTreeMap<String, String>);
+
+/// Replace the model of a stage, and its hash in the record: what a hash does not tell must be told by the content.
+fn replace_model(
+    run: &Path,
+    stage: &str,
+    change: impl FnOnce(&mut Vec<(String, Tensor)>, &mut BTreeMap<String, String>),
+) {
+    let path = run.join(stage).join("model.safetensors");
+    let before = sha256_file(&path).unwrap();
+    let saved = checkpoint::load(&path, tch::Device::Cpu).unwrap();
+    let (mut tensors, mut metadata) = (saved.tensors.into_iter().collect(), saved.metadata);
+    change(&mut tensors, &mut metadata);
+    checkpoint::save(&path, &tensors, &metadata).unwrap();
+    let record = run.join(stage).join("record.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    assert!(text.contains(&before));
+    std::fs::write(&record, text.replace(&before, &sha256_file(&path).unwrap())).unwrap();
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_a_mistake_that_names_file_and_tensor() {
+    let folder = tiny();
+    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--set", "baselines.em_only=null"]).status.success());
+    let run = folder.path().join("runs/tiny");
+    let path = run.join("joint/model.safetensors");
+    let record = run.join("joint/record.json");
+    let (kept, kept_record) = (std::fs::read(&path).unwrap(), std::fs::read(&record).unwrap());
+    let names: Vec<String> = checkpoint::load(&path, tch::Device::Cpu).unwrap().tensors.into_keys().collect();
+    let refused = |told: &str, change: Change| {
+        replace_model(&run, "joint", change);
+        let said = error(folder.path(), &["eval", "runs/tiny", "--stage", "joint"], 2);
+        assert!(
+            said.starts_with("lvd: runs/tiny/joint/model.safetensors: is no model of stage joint: "),
+            "{told}: {said}"
+        );
+        assert!(said.contains(told) && said.ends_with("make it again by `lvd run`"), "{told}: {said}");
+        std::fs::write(&path, &kept).unwrap();
+        std::fs::write(&record, &kept_record).unwrap();
+    };
+    for name in names.iter().filter(|name| *name != "patch.width") {
+        // Without the tree, what is missing is its alternative.
+        let told = if name == "prior.tree" { "prior.log_weights" } else { name.as_str() };
+        refused(told, &|tensors, _| tensors.retain(|(found, _)| found != name));
+    }
+    for name in names.iter().filter(|name| *name != "patch.marginals" && *name != "patch.trees") {
+        let change = |with: &dyn Fn(&Tensor) -> Tensor| {
+            refused(name, &|tensors, _| {
+                tensors.iter_mut().filter(|(found, _)| found == name).for_each(|(_, tensor)| *tensor = with(tensor));
+            });
+        };
+        change(&|tensor| tensor.unsqueeze(0));
+        if name.contains(".edges.") || name.contains(".inputs.") {
+            change(&|tensor| tensor.to_kind(Kind::Int));
+            change(&|tensor| tensor * f64::NAN);
+        }
+    }
+    refused("patch.width", &|tensors, _| {
+        tensors
+            .iter_mut()
+            .filter(|(name, _)| name == "patch.width")
+            .for_each(|(_, t)| *t = Tensor::from_slice(&[-1i64, 2]));
+    });
+    refused("expected two dims", &|tensors, _| {
+        tensors.iter_mut().filter(|(name, _)| name == "patch.trees").for_each(|(_, t)| *t = t.flatten(0, -1));
+    });
+    refused("metadata 'shape' is missing", &|_, metadata| metadata.clear());
+    refused("metadata shape", &|_, metadata| *metadata.get_mut("shape").unwrap() = "x".to_owned());
+    // The model of another stage, with a tree of other variables.
+    let other = checkpoint::load(&run.join("pixel_hclt/model.safetensors"), tch::Device::Cpu).unwrap();
+    refused("tree 0 has 64 variables, expected 16", &|tensors, _| {
+        *tensors = other.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+    });
+}
+
+#[test]
+fn gaussians_that_do_not_fit_are_mistakes_too() {
+    let folder = tiny();
+    let family = "patch.family={kind: gaussian, scales: 2, start_examples: 100}";
+    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--set", family, "--set", "baselines={}"]).status.success());
+    let run = folder.path().join("runs/tiny");
+    let [model, record] = ["joint/model.safetensors", "joint/record.json"].map(|name| run.join(name));
+    let (kept, kept_record) = (std::fs::read(&model).unwrap(), std::fs::read(&record).unwrap());
+    let changes: [fn(&Tensor) -> Tensor; 3] = [|t| t.unsqueeze(0), |t| t.to_kind(Kind::Int64), |t| t * f64::NAN];
+    for name in ["centre", "covariance", "mean", "shape", "log_weights", "share"].map(|name| format!("patch.{name}")) {
+        for change in changes {
+            replace_model(&run, "joint", |tensors, _| {
+                tensors.iter_mut().filter(|(found, _)| *found == name).for_each(|(_, tensor)| *tensor = change(tensor));
+            });
+            let said = error(folder.path(), &["eval", "runs/tiny", "--stage", "joint"], 2);
+            assert!(
+                said.contains("is no model of stage joint: tensor patch.")
+                    && said.contains("expected") | said.contains("finite"),
+                "{name}: {said}"
+            );
+            std::fs::write(&model, &kept).unwrap();
+            std::fs::write(&record, &kept_record).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_libtorch_is_one_line_without_its_stack() {
+    let folder = tiny();
+    let family = "patch.family={kind: gaussian, scales: 2, start_examples: 100}";
+    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--set", family, "--set", "baselines={}"]).status.success());
+    replace_model(&folder.path().join("runs/tiny"), "joint", |tensors, _| {
+        let shapes = tensors.iter_mut().filter(|(name, _)| name == "patch.shape");
+        shapes.for_each(|(_, shape)| *shape = -&*shape);
+    });
+    // In the main thread, and in threads of which each has some of the clusters.
+    for threads in ["1", "2"] {
+        let config = folder.path().join("runs/tiny/config.yaml");
+        let text_of = std::fs::read_to_string(&config).unwrap();
+        let at = text_of.find("  threads: ").unwrap() + 11;
+        std::fs::write(&config, format!("{}{threads}{}", &text_of[..at], &text_of[at + 1..])).unwrap();
+        let output = lvd(folder.path(), &["eval", "runs/tiny", "--stage", "joint"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let faults: Vec<&str> = said.lines().filter(|line| !line.contains("INFO")).collect();
+        assert!(faults.iter().all(|line| line.starts_with("lvd: libtorch: linalg.cholesky: ")), "{said}");
+        assert_eq!(faults.len(), 1, "{said}");
+    }
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_told_with_the_keys_to_lower() {
+    let folder = tiny();
+    let run = "lvd run tiny.yaml --set baselines.pixel_hclt.circuit.states=1024";
+    let output = shell(folder.path(), &format!("ulimit -v 900000; {run}"));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last: Vec<&str> = said.lines().rev().take(2).collect();
+    assert!(last[1].starts_with("lvd: out of memory: ") && last[1].ends_with(" bytes could not be had"), "{said}");
+    assert!(last[0].contains("lower compute.micro_batch, patch.family.states or latents.clusters"), "{said}");
+    assert!(!said.contains("this is a bug") && !said.contains("frame #"), "{said}");
 }

@@ -131,3 +131,87 @@ fn folders_without_results_are_refused() {
     let broken = error(folder.path(), &["report", "half"], 2);
     assert!(broken.starts_with("lvd: half/results.json: no results of a run: "), "{broken}");
 }
+
+/// A finished run without baselines, in `run`.
+fn finished() -> tempfile::TempDir {
+    let folder = tiny();
+    let quick = ["run", "tiny.yaml", "--set", "baselines={}", "--set", "distill.joint.epochs=1", "--run-dir", "run"];
+    assert!(lvd(folder.path(), &quick).status.success());
+    folder
+}
+
+#[test]
+fn files_that_no_run_leaves_are_refused_by_name_and_never_drawn() {
+    let folder = finished();
+    let run = folder.path().join("run");
+    let line = |step: &str, bits: &str| {
+        format!("{{\"stage\":\"soft\",\"step\":{step},\"seconds\":1.0,\"valid_bpd\":{bits}}}\n").into_bytes()
+    };
+    let [early, late] = [line("7", "1e308"), line("8", "-1e308")];
+    let results = std::fs::read_to_string(run.join("results.json")).unwrap();
+    let bits = results.find("\"bits_per_dimension\": ").unwrap() + 22;
+    let huge = format!("{}1e308{}", &results[..bits], &results[bits + results[bits..].find(',').unwrap()..]);
+    for (file, content, expected) in [
+        ("metrics.jsonl", line("18446744073709551615", "2.0"), ", line 1: step of stage soft: expected at most "),
+        (
+            "metrics.jsonl",
+            [early, late].concat(),
+            ", line 1: valid_bpd of stage soft: expected at most 1000000 either way",
+        ),
+        ("metrics.jsonl", b"\xff\xfe\n".to_vec(), ": cannot be read: stream did not contain valid UTF-8"),
+        ("results.json", huge.into_bytes(), ": bits_per_dimension of stage hard: expected at most 1000000"),
+        ("results.json", b"[]".to_vec(), ": holds no rows"),
+        ("results.json", b"\xff".to_vec(), ": no results of a run: "),
+        ("config.yaml", b"[]".to_vec(), ": holds no configuration"),
+        ("config.yaml", b"\xff\xfe".to_vec(), ": cannot be read: stream did not contain valid UTF-8"),
+        ("manifest.json", b"{}".to_vec(), ": no manifest: "),
+        ("pictures/joint-samples.png", b"GIF89a".to_vec(), ": no PNG picture: "),
+        ("pictures/joint.json", b"{\"title\":\"x\",\"shares\":[1e300],\"pictures\":1}".to_vec(), ": shares: expected "),
+        ("pictures/joint.json", b"{\"title\":\"x\",\"shares\":[],\"pictures\":1}".to_vec(), ": shares: expected "),
+    ] {
+        let path = run.join(file);
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let said = error(folder.path(), &["report", "run"], 2);
+        assert!(said.starts_with(&format!("lvd: run/{file}{expected}")), "{said}");
+        std::fs::write(&path, kept).unwrap();
+    }
+    let half = std::fs::read(run.join("pictures/joint-samples.png")).unwrap();
+    std::fs::write(run.join("pictures/joint-samples.png"), &half[..half.len() / 2]).unwrap();
+    assert!(
+        error(folder.path(), &["report", "run"], 2).starts_with("lvd: run/pictures/joint-samples.png: no PNG picture")
+    );
+}
+
+#[test]
+fn what_comes_from_files_cannot_break_tables_pages_or_terminals() {
+    let folder = finished();
+    let hostile = "a|b\\n| <img src=x onerror=y> `c` *d* \\u001b[31m&amp;";
+    for (file, old) in [("results.json", "+ joint EM (LVD + joint)"), ("manifest.json", "lossless")] {
+        let path = folder.path().join("run").join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old));
+        std::fs::write(&path, text.replace(old, hostile)).unwrap();
+    }
+    let output = lvd(folder.path(), &["report", "run", "--format", "md"]);
+    let table = text(&output.stdout);
+    assert!(!table.contains('\u{1b}') && !table.contains("<img"), "{table}");
+    let columns = |row: &str| row.replace("\\|", "").matches('|').count();
+    let rows: Vec<&str> = table.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(rows.len(), 2 + results(folder.path(), "run").len(), "{table}");
+    assert!(rows.iter().all(|row| columns(row) == columns(rows[0])), "{table}");
+    assert!(table.contains(
+        "a\\|b | &lt;img src=x onerror=y> \\`c\\` \\*d\\*  \\[31m&amp;amp;".replace(" | ", " \\| ").as_str()
+    ));
+
+    assert!(lvd(folder.path(), &["report", "run"]).status.success());
+    let source = std::fs::read_to_string(folder.path().join("run/report.html")).unwrap();
+    let page = Html::parse_document(&source);
+    assert!(page.errors.is_empty() && !source.contains('\u{1b}'), "{:?}", page.errors);
+    assert!(select(&page, "img").iter().all(|img| img.attr("onerror").is_none()));
+
+    // Messages name files and values that somebody else wrote.
+    std::fs::write(folder.path().join("run/results.json"), "[{\"stage\":\"x\",\"role\":\"\\u001b[31mred\"}]").unwrap();
+    let said = error(folder.path(), &["report", "run"], 2);
+    assert!(said.contains("\\u{1b}[31mred") && !said.contains('\u{1b}'), "{said}");
+}

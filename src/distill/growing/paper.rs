@@ -19,7 +19,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::Given;
 use super::config::PaperGrowing;
-use crate::device::{self, Read, SharedRead};
+use crate::device;
 use crate::distill::Session;
 use crate::latents::KMeansConfig;
 use crate::mixture::{Mixture, Prior};
@@ -48,18 +48,18 @@ pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given
     let mut noise = rng(session.seed, "equal heads", 0);
     let starts = (0..clusters).map(|k| {
         let start = trees.of_tables(k, &trees.with_equal_heads(k, 2), &mut noise)?;
-        Ok((k, start, Read(&data)))
+        Ok((k, start, data.shared()))
     });
     let starts = starts.collect::<Result<Vec<_>>>()?;
     let (seed, name, heads) = (session.seed, session.name, config.final_clusters / clusters);
     let files: Vec<PathBuf> =
         (0..clusters).map(|k| session.stage.state(&format!("cluster-{k:05}.safetensors"))).collect();
-    let grown = device::spread(trees.device(), starts, |(k, start, data): (usize, HcltPatches, Read<Data>)| {
+    let grown = device::spread(trees.device(), starts, |(k, start, data): (usize, HcltPatches, Data)| {
         if !files[k].exists() {
             if interrupt::requested() {
                 return Err(Interrupted.into());
             }
-            let mut grower = Grower::new(config, start, data.0.cluster(k), rng(seed, name, k as u64));
+            let mut grower = Grower::new(config, start, data.cluster(k), rng(seed, name, k as u64));
             grower.run(heads)?;
             grower.save(&files[k])?;
         }
@@ -102,10 +102,13 @@ struct Data {
     counts: Vec<f64>,
 }
 
-// SAFETY: plain data and tensors; nothing is changed through a shared reference.
-unsafe impl SharedRead for Data {}
-
 impl Data {
+    /// The same tensors for another thread.
+    fn shared(&self) -> Self {
+        let [patches, features, clusters] = [&self.patches, &self.features, &self.clusters].map(Tensor::shallow_clone);
+        Self { patches, features, clusters, counts: self.counts.clone() }
+    }
+
     /// Patches and features of one cluster.
     fn cluster(&self, k: usize) -> (Tensor, Tensor) {
         let rows = self.clusters.eq(k as i64).nonzero().squeeze_dim(1);

@@ -9,7 +9,7 @@ use super::Width;
 use crate::circuit::Circuit;
 use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
-use crate::device::SharedRead;
+use crate::device::ReadOnly;
 use crate::em::Learner;
 use crate::structure::chow_liu::Parents;
 use crate::structure::hclt;
@@ -27,8 +27,8 @@ pub(super) struct Forest {
     pub(super) statistics: Vec<Statistics>,
 }
 
-// SAFETY: plain data and tensors; nothing is changed through a shared reference.
-unsafe impl SharedRead for Forest {}
+// SAFETY: plain numbers and tensors; what takes `&self` writes into new tensors alone.
+unsafe impl ReadOnly for Forest {}
 
 impl Forest {
     /// Uniform circuits on the trees of these numbers; `ranges` are inclusive and per variable.
