@@ -176,7 +176,14 @@ fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
 }
 
 fn shaped<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
-    checkpoint::shaped(tensors, &format!("patch.{name}"), shape)
+    let name = format!("patch.{name}");
+    let tensor = checkpoint::shaped(tensors, &name, shape)?;
+    require!(
+        tensor.is_floating_point(),
+        "tensor {name} of the checkpoint is of kind {:?}, expected Double",
+        tensor.kind()
+    );
+    Ok(tensor)
 }
 
 fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {

@@ -104,11 +104,14 @@ fn stages_after_one_whose_files_have_changed_are_done_again() {
     let other = ["run", "tiny.yaml", "--run-dir", "other", "--set", "distill.soft.epochs=1"];
     assert!(lvd(folder.path(), &other).status.success());
     let path = |run: &str, file: &str| folder.path().join(run).join("soft").join(file);
-    std::fs::copy(path("other", "model.safetensors"), path("run", "model.safetensors")).unwrap();
     let record =
         |run: &str| -> Value { serde_json::from_slice(&std::fs::read(path(run, "record.json")).unwrap()).unwrap() };
-    let mut forged = record("other");
-    forged["fingerprint"] = record("run")["fingerprint"].clone();
+    let mut forged = record("run");
+    let mut saved = lvd::run::checkpoint::load(&path("other", "model.safetensors"), tch::Device::Cpu).unwrap();
+    saved.metadata.insert("inputs".to_owned(), forged["fingerprint"].as_str().unwrap().to_owned());
+    let tensors: Vec<_> = saved.tensors.into_iter().collect();
+    lvd::run::checkpoint::save(&path("run", "model.safetensors"), &tensors, &saved.metadata).unwrap();
+    forged["files"]["model.safetensors"] = lvd::run::sha256_file(&path("run", "model.safetensors")).unwrap().into();
     std::fs::write(path("run", "record.json"), forged.to_string()).unwrap();
     let message = error(folder.path(), &["eval", "run", "--stage", "tree"], 2);
     assert!(message.contains("run: stage tree was made from another configuration"), "{message}");
