@@ -31,6 +31,7 @@ const MODULE: &str =
 const COLOUR: &str = "data={format: npy, root: ., train: [colour.npy], validation: {last: 8}, test: {last: 8}}";
 
 /// Settings that make a run use each kind: `Type.value` to a list of `--set`s. One run may be for several kinds.
+#[allow(clippy::too_many_lines)] // a table
 fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
     let own = |sets: &[&str]| sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>();
     let growing = |rest: &str| {

@@ -16,7 +16,7 @@ pub struct Description {
     pub threads: usize,
 }
 
-/// Describe a device that [`open`] gave.
+/// Describe a device that [`open`](super::open) gave.
 #[must_use]
 pub fn describe(device: Device) -> Description {
     let (label, name) = match device {

@@ -14,6 +14,7 @@ pub mod low_rank;
 pub mod component;
 pub mod marginal;
 pub mod ordered;
+mod saved;
 pub mod start;
 
 use std::collections::BTreeMap;
@@ -27,17 +28,12 @@ use tch::{Device, Kind, Tensor};
 use super::config::GaussianConfig;
 use super::{Input, MISSING, Marginals, Part, PatchModel};
 use crate::em::EmConfig;
-use crate::run::checkpoint;
 use crate::{device, require};
 use component::{Common, Component, Moments};
 use low_rank::LowRank;
 use marginal::Marginal;
 use ordered::Integers;
-
-/// Names of the parameters in a checkpoint.
-const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
-/// Names of the decayed statistics in a checkpoint, in the order of [`Moments::parts`].
-const MEMORY: [&str; 4] = ["memory.scales", "memory.weight", "memory.first", "memory.second"];
+use saved::{MEMORY, NAMES, shaped};
 
 /// One Gaussian scale mixture per cluster.
 pub struct GaussianPatches {
@@ -173,17 +169,6 @@ impl GaussianPatches {
 /// Rows and columns of `[D, D]` in another order.
 fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
     matrix.index_select(0, order).index_select(1, order)
-}
-
-fn shaped<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
-    let name = format!("patch.{name}");
-    let tensor = checkpoint::shaped(tensors, &name, shape)?;
-    require!(
-        tensor.is_floating_point(),
-        "tensor {name} of the checkpoint is of kind {:?}, expected Double",
-        tensor.kind()
-    );
-    Ok(tensor)
 }
 
 fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {

@@ -4,6 +4,7 @@
 
 pub mod forest;
 pub mod heads;
+mod saved;
 pub mod start;
 
 use std::collections::BTreeMap;
@@ -22,24 +23,16 @@ use crate::circuit::tree_tables::TreeTables;
 use crate::device::{self, Read};
 use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
-use crate::run::checkpoint;
 use crate::structure::chow_liu::Parents;
 use forest::Forest;
+pub use forest::Width;
+use saved::{read_structure, read_width};
 use start::from_members;
 
 /// Examples that are worth a thread.
 const LEAST: i64 = 16;
 /// How far the tables of a re-seeded tree are moved: every entry by up to this share of itself.
 const RESEEDED: f64 = 0.2;
-
-/// How wide trees are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Width {
-    /// Heads of every tree: clusters that share it.
-    pub heads: usize,
-    /// States of every region.
-    pub states: usize,
-}
 
 /// HCLTs, each for one cluster or, with several heads, for as many.
 pub struct HcltPatches {
@@ -204,31 +197,6 @@ impl HcltPatches {
         let flat: Vec<i64> = self.trees.iter().flatten().map(|p| p.map_or(-1, |p| p as i64)).collect();
         Tensor::from_slice(&flat).view([self.trees.len() as i64, self.ranges.len() as i64])
     }
-}
-
-/// The width that [`PatchModel::tensors`] hold; without one, that of trees which were never grown.
-fn read_width(config: &HcltConfig, tensors: &BTreeMap<String, Tensor>) -> Result<Width> {
-    if !tensors.contains_key("patch.width") {
-        return Ok(Width { heads: 1, states: config.states });
-    }
-    let width: Vec<i64> = Vec::try_from(checkpoint::shaped(tensors, "patch.width", &[2])?.to_kind(Kind::Int64))?;
-    let fits = width.iter().all(|n| (1..=1 << 20).contains(n));
-    crate::require!(fits, "tensor patch.width of the checkpoint is {width:?}, expected heads and states");
-    Ok(Width { heads: width[0] as usize, states: width[1] as usize })
-}
-
-/// Trees of [`PatchModel::tensors`], the parent of every variable by tree, and the marginals of their inputs.
-fn read_structure<'a>(
-    tensors: &'a BTreeMap<String, Tensor>,
-    ranges: &[(i64, i64)],
-) -> Result<(Vec<Parents>, &'a Tensor)> {
-    let variables = ranges.len() as i64;
-    let most = ranges.iter().map(|(low, high)| high - low + 1).max().unwrap_or(1);
-    let trees = checkpoint::shaped(tensors, "patch.trees", &[-1, variables])?;
-    let marginals = checkpoint::shaped(tensors, "patch.marginals", &[trees.size()[0], variables, most])?;
-    let flat: Vec<i64> = Vec::try_from(trees.to_kind(Kind::Int64).contiguous().view(-1))?;
-    let parents = flat.iter().map(|&p| usize::try_from(p).ok()).collect::<Vec<_>>();
-    Ok((parents.chunks(ranges.len()).map(<[_]>::to_vec).collect(), marginals))
 }
 
 impl PatchModel for HcltPatches {

@@ -109,7 +109,7 @@ fn files_that_are_no_experiments_are_refused_in_a_few_lines() {
         refused("long.yaml", &b"a: 1\n".repeat(300_000))
             .contains("has 1500000 bytes: an experiment has at most 1048576")
     );
-    let many: String = (0..500).map(|i| format!("key{i}: 1\n")).collect();
+    let many = (0..500).map(|i| format!("key{i}: 1")).collect::<Vec<_>>().join("\n");
     assert!(refused("many.yaml", many.as_bytes()).contains("and 4"), "the rest is counted");
     assert!(
         refused("infinite.yaml", TINY.replace("seed: 3", "seed: .inf").as_bytes())

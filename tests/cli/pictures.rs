@@ -7,6 +7,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, RgbImage, Rgba, RgbaImage};
 
 use super::{error, json, lvd, text, tiny};
+use lvd::data::folder::Alpha;
 
 /// A folder of 30 grey pictures of 8 x 8 with edges in them.
 fn pictures(folder: &Path) {
@@ -79,7 +80,6 @@ fn transparency_is_refused_unless_a_ground_is_named() {
             .contains("zz.png: colour type is La8, with transparency: set data.alpha to white, black")
     );
     let options = |alpha| lvd::data::PictureOptions { alpha, ..lvd::data::PictureOptions::default() };
-    use lvd::data::folder::Alpha;
     for (alpha, expected) in [(Alpha::White, 224), (Alpha::Black, 20), (Alpha::Drop, 100)] {
         // 100 * 0.2 + ground * 0.8
         let pictures = lvd::data::open_pictures(lvd::data::Format::Folder, &set, options(alpha)).unwrap();

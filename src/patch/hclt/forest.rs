@@ -5,7 +5,6 @@ use std::ops::Range;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::Width;
 use crate::circuit::Circuit;
 use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
@@ -16,6 +15,15 @@ use crate::structure::hclt;
 
 /// Examples that a forest of one tree looks at in one go; larger forests take proportionally fewer.
 const EXAMPLES: i64 = 1024;
+
+/// How wide trees are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width {
+    /// Heads of every tree: clusters that share it.
+    pub heads: usize,
+    /// States of every region.
+    pub states: usize,
+}
 
 /// Neighbouring trees of a model.
 pub(super) struct Forest {
