@@ -10,6 +10,7 @@
 pub mod observed;
 pub mod score;
 pub mod train;
+mod tree_flows;
 pub mod checkpoint;
 
 use anyhow::Result;
@@ -121,7 +122,7 @@ impl Mixture {
                 Ok((total.sum_dim_intlist(-1, false, Kind::Double), posterior))
             }
             Prior::Tree(tree) => {
-                let (total, posterior) = train::tree_flows(tree, patch_log_likelihood, None)?;
+                let (total, posterior) = tree_flows::tree_flows(tree, patch_log_likelihood, None)?;
                 Ok((total, posterior))
             }
         }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
+use super::tree_flows::tree_flows;
 use super::{Mixture, Prior};
-use crate::circuit::Circuit;
-use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::em::{self, EmConfig, InputFamily, Learner};
 use crate::run::checkpoint;
@@ -187,22 +186,4 @@ impl<'a> Training<'a> {
         }
         Ok(())
     }
-}
-
-/// log p(x) `[B]` and posteriors `[B, L, K]` of a latent tree; adds its flows to the statistics where given.
-pub(super) fn tree_flows(
-    tree: &Circuit,
-    log_likelihood: &Tensor,
-    statistics: Option<&mut Statistics>,
-) -> Result<(Tensor, Tensor)> {
-    let evidence = Evidence::soft(log_likelihood, tree.plan())?;
-    let messages = tree.forward(&evidence, true)?;
-    if evidence.examples == 0 {
-        return Ok((messages.log_likelihood.squeeze_dim(-1), log_likelihood.zeros_like()));
-    }
-    let mut unused = None;
-    let statistics = statistics.unwrap_or_else(|| unused.insert(Statistics::new(tree)));
-    let ones = messages.log_likelihood.ones_like();
-    let posterior = tree.flows(&messages, &ones, statistics).context("a latent tree reads soft evidence")?;
-    Ok((messages.log_likelihood.squeeze_dim(-1), posterior))
 }

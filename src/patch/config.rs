@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::Input;
+use super::model::Input;
 use crate::em::InputFamily;
 use crate::refusal::Problems;
 use crate::structure::config::TreeConfig;

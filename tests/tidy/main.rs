@@ -2,6 +2,7 @@
 //! experiments say what they are for, nothing large is tracked, stages are no strings. Each rule is itself tested on
 //! snippets that break it.
 
+mod circles;
 mod stages;
 
 use std::fs;

@@ -8,10 +8,10 @@ use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
 use super::component::Component;
-use super::{GaussianPatches, lock, reordered};
+use super::mixtures::{GaussianPatches, lock, reordered};
 use crate::em::EmConfig;
-use crate::patch::PatchModel;
 use crate::patch::config::{GaussianConfig, GaussianStart};
+use crate::patch::model::PatchModel;
 use crate::require;
 
 /// Patches in one go.

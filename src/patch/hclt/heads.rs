@@ -4,13 +4,14 @@ use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::{HcltPatches, Width, lock};
+use super::forest::Width;
+use super::trees::{HcltPatches, lock};
 use crate::circuit::flows::Statistics;
 use crate::circuit::grow::Growth;
 use crate::circuit::tree_tables::TreeTables;
-use crate::patch::Part;
+use crate::patch::model::{Part, same_family};
+use crate::require;
 use crate::structure::chow_liu::Parents;
-use crate::{patch, require};
 
 /// How a tree gets another head.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,7 @@ pub fn root(parents: &Parents) -> usize {
 pub(super) fn gather(own: &HcltPatches, parts: &[Part]) -> Result<HcltPatches> {
     let _guard = tch::no_grad_guard();
     let parts: Vec<(&HcltPatches, usize)> =
-        parts.iter().map(|part| Ok((patch::same_family(part.model)?, part.cluster))).collect::<Result<_>>()?;
+        parts.iter().map(|part| Ok((same_family(part.model)?, part.cluster))).collect::<Result<_>>()?;
     let width = parts.first().map_or(own.width, |(part, _)| part.width);
     let mut whole = Vec::new();
     for heads in parts.chunks(width.heads) {

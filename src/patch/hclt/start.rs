@@ -9,12 +9,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::{HcltPatches, Width};
+use super::forest::Width;
+use super::trees::HcltPatches;
 use crate::circuit::tree_tables::TreeTables;
 use crate::device;
 use crate::latents::{FeatureChunks, KMeansConfig};
-use crate::patch::PatchModel;
 use crate::patch::config::{HcltConfig, Start};
+use crate::patch::model::PatchModel;
 use crate::structure::chow_liu::{self, Parents};
 
 /// How many edges of the tree the neighbourhood of a variable reaches.

@@ -1,0 +1,45 @@
+//! Patch models of the family that an experiment names.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Tensor};
+
+use super::config::{FamilyConfig, PatchConfig, Start};
+use super::gaussian::{self, GaussianPatches};
+use super::hclt::{self, HcltPatches};
+use super::model::PatchModel;
+
+/// Read a patch model from [`PatchModel::tensors`]; `ranges` are inclusive and per variable.
+///
+/// # Errors
+/// When a tensor is missing or does not fit; the message names it.
+pub fn from_tensors(
+    config: &PatchConfig,
+    ranges: &[(i64, i64)],
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Box<dyn PatchModel>> {
+    Ok(match &config.family {
+        FamilyConfig::Hclt(hclt) => Box::new(HcltPatches::from_tensors(hclt, ranges, tensors)?),
+        FamilyConfig::Gaussian(gaussian) => Box::new(GaussianPatches::from_tensors(gaussian, ranges, tensors)?),
+    })
+}
+
+/// First parameters from patches of every cluster `[n_k, D]`, of the kind that the family learns from.
+///
+/// # Errors
+/// Refusals of the families.
+pub fn start(
+    config: &PatchConfig,
+    members: &[Tensor],
+    ranges: &[(i64, i64)],
+    from: Start,
+    device: Device,
+    rng: &mut ChaCha8Rng,
+) -> Result<Box<dyn PatchModel>> {
+    Ok(match &config.family {
+        FamilyConfig::Hclt(hclt) => Box::new(hclt::start::from_members(hclt, members, ranges, from, device, rng)?),
+        FamilyConfig::Gaussian(gaussian) => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
+    })
+}

@@ -1,0 +1,187 @@
+//! HCLTs as patch models: likelihoods, learning, growing.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::forest::Forest;
+use super::heads;
+use super::saved::read_structure;
+use super::start::from_members;
+use super::trees::{HcltPatches, lock};
+use crate::circuit::flows::Statistics;
+use crate::circuit::parameters::Parameters;
+use crate::device::{self, Read};
+use crate::em::{EmConfig, Learner};
+use crate::patch::config::Start;
+use crate::patch::model::{Marginals, Part, PatchModel};
+
+impl PatchModel for HcltPatches {
+    fn clusters(&self) -> usize {
+        self.trees.len() * self.width.heads
+    }
+
+    fn device(&self) -> Device {
+        self.lows.device()
+    }
+
+    fn parameter_count(&self) -> usize {
+        let count = |forest: &Forest| Parameters::count(forest.circuit.plan()) - forest.circuit.cut_edges();
+        self.forests.iter().map(|f| count(&lock(f))).sum()
+    }
+
+    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+        let values = self.values(patches)?;
+        let forests: Vec<_> = self.forests.iter().map(lock).collect();
+        let by_part =
+            self.parts(&values).into_iter().flat_map(|v| forests.iter().map(move |f| (Read(&**f), v.shallow_clone())));
+        let done = device::spread(self.device(), by_part.collect(), |(forest, values): (Read<Forest>, Tensor)| {
+            forest.0.log_likelihood(&values)
+        });
+        let done = done.into_iter().collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Tensor> = done.chunks(forests.len()).map(|part| Tensor::cat(part, 1)).collect();
+        Ok(Tensor::cat(&rows, 0))
+    }
+
+    fn start(&mut self, config: &EmConfig, examples: f64) {
+        self.batch = 0.0;
+        self.learning = Some((config.clone(), examples));
+        for forest in &self.forests {
+            let mut forest = lock(forest);
+            forest.learner = self.learner_for(&forest);
+            forest.statistics.clear();
+        }
+    }
+
+    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
+        let values = self.values(patches)?;
+        let weights = weights.to_kind(Kind::Float);
+        self.batch += weights.sum(Kind::Double).double_value(&[]);
+        let threshold = self.config.truncate_posterior;
+        let mut forests: Vec<_> = self.forests.iter().map(lock).collect();
+        let mut kept: Vec<_> = forests.iter_mut().map(|forest| std::mem::take(&mut forest.statistics)).collect();
+        let mut work = Vec::new();
+        for (part, (values, weights)) in self.parts(&values).into_iter().zip(self.parts(&weights)).enumerate() {
+            for (forest, kept) in forests.iter().zip(&mut kept) {
+                let statistics = if part < kept.len() { kept.remove(0) } else { Statistics::new(&forest.circuit) };
+                work.push((Read(&**forest), values.shallow_clone(), weights.shallow_clone(), statistics));
+            }
+        }
+        let add = |(forest, values, weights, mut statistics): (Read<Forest>, Tensor, Tensor, Statistics)| {
+            forest.0.accumulate(&values, &weights, threshold, &mut statistics).map(|()| statistics)
+        };
+        let done: Result<Vec<Statistics>> = device::spread(self.device(), work, add).into_iter().collect();
+        let count = forests.len();
+        for (i, statistics) in done?.into_iter().enumerate() {
+            forests[i % count].statistics.push(statistics);
+        }
+        Ok(())
+    }
+
+    fn truncation(&self) -> f64 {
+        self.config.truncate_posterior
+    }
+
+    fn step(&mut self, eta: f64) {
+        let batch = std::mem::take(&mut self.batch);
+        device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| {
+            lock(forest).step(batch, eta);
+        });
+    }
+
+    fn can_reseed(&self) -> bool {
+        self.width.heads == 1
+    }
+
+    fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()> {
+        let tables = self.tables(from);
+        let tree = self.trees[from].clone();
+        self.trees[to] = tree;
+        self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
+        self.rebuild(to, &tables, rng)
+    }
+
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
+        Ok(Box::new(heads::gather(self, parts)?))
+    }
+
+    fn instead(&self, _: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
+        let new = from_members(&self.config, groups, &self.ranges, Start::Quantile, self.device(), rng)?;
+        Ok(Box::new(new))
+    }
+
+    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        for forest in &self.forests {
+            lock(forest).circuit.update(|parameters, plan| {
+                *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
+                parameters.perturb(plan, 0.5, rng);
+            });
+        }
+    }
+
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        let forest = self.forest_of(cluster / self.width.heads).1;
+        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, rng) + &self.lows
+    }
+
+    fn marginals(&self) -> Marginals {
+        Marginals::Any
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let width = Tensor::from_slice(&[self.width.heads as i64, self.width.states as i64]);
+        let fixed = [
+            ("patch.trees", self.trees_tensor()),
+            ("patch.width", width),
+            ("patch.marginals", self.marginals.shallow_clone()),
+        ];
+        let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        for (i, forest) in self.forests.iter().map(lock).enumerate() {
+            all.extend(forest.circuit.parameters().named(&format!("patch.{i}")));
+        }
+        all
+    }
+
+    fn learning_state(&self) -> Vec<(String, Tensor)> {
+        let mut all = Vec::new();
+        for (i, forest) in self.forests.iter().map(lock).enumerate() {
+            let state = forest.learner.as_ref().map(Learner::state).unwrap_or_default();
+            all.extend(state.into_iter().map(|(name, tensor)| (format!("patch.{i}.{name}"), tensor)));
+        }
+        all
+    }
+
+    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let (trees, marginals) = read_structure(tensors, &self.ranges)?;
+        if trees != self.trees || *marginals != self.marginals {
+            let new = Self::uniform(&self.config, trees, self.width, &self.ranges, marginals)?;
+            (self.trees, self.forests, self.marginals) = (new.trees, new.forests, new.marginals);
+            for forest in &self.forests {
+                let mut forest = lock(forest);
+                forest.learner = self.learner_for(&forest);
+            }
+        }
+        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
+            let forest = &mut *forest;
+            let prefix = format!("patch.{i}");
+            forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
+        }
+        Ok(())
+    }
+
+    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
+            let forest = &mut *forest;
+            if let Some(learner) = &mut forest.learner {
+                let dotted = format!("patch.{i}.");
+                let own =
+                    tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
+                learner.restore(&forest.circuit, &own.collect())?;
+            }
+        }
+        Ok(())
+    }
+}
