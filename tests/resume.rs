@@ -205,3 +205,45 @@ fn values_outside_of_their_range_are_refused_by_every_family_and_reading() {
         }
     }
 }
+
+#[test]
+fn a_small_given_cluster_keeps_its_own_patches_through_a_whole_training() {
+    use lvd::data::augment::Augment;
+    use lvd::data::pictures::Pictures;
+    use lvd::distill::Session;
+    use lvd::distill::training::{Clusters, train};
+    for (name, family, em) in families() {
+        let shape = PictureShape { height: 4, width: 4, channels: 1, levels: 12 };
+        let bytes: Vec<u8> = Vec::try_from(pictures(0).repeat([2, 1, 1, 1]).reshape([-1])).unwrap();
+        let all = Pictures::from_bytes(bytes, shape).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = lvd::run::RunFolder::open(folder.path()).unwrap();
+        let (stage, mut metrics) = (run.stage("first"), run.metrics().unwrap());
+        stage.begin("inputs").unwrap();
+        let mut session = Session {
+            name: "first",
+            stage: &stage,
+            metrics: &mut metrics,
+            train: &all,
+            valid: &all,
+            augment: Augment::default(),
+            seed: 1,
+            micro_batch: 16,
+            watched: 16,
+        };
+        // One patch of 512 in the last cluster: below a hundredth of the even share of 171.
+        let codes = without_last().repeat([2, 1]);
+        let _ = codes.get(0).get(0).fill_(2);
+        let mut model = start(&family);
+        let trees = |model: &Mixture| {
+            model.tensors().into_iter().find(|(name, _)| name == "patch.trees").map(|(_, t)| t.copy())
+        };
+        let before = trees(&model);
+        train(&mut session, &mut model, BOTH, &EmConfig { epochs: 2, ..em }, &Clusters::Given(&codes)).unwrap();
+        assert_eq!(trees(&model), before, "{name}");
+        let Prior::Independent(log_weights) = &model.prior else { panic!("independent") };
+        let weight = log_weights.double_value(&[2]).exp();
+        assert!(weight < 0.2, "{name}: {weight}");
+        assert!(stage.partial().exists(), "the state stays until the stage has its record");
+    }
+}
