@@ -38,6 +38,10 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
         format!("distill.growing={{{rest}, final_clusters: 4, examples: 64, em: {{epochs: 1, batch: 16}}}}")
     };
     let vqvae = |rest: &str| format!("{VQVAE}, {rest}}}");
+    let ground = |alpha: &str| {
+        let data = "data={format: folder, root: ., train: [pictures], validation: {last: 4}, test: {last: 4}";
+        own(&[&format!("{data}, alpha: {alpha}}}"), "baselines={}"])
+    };
     let pooled = |resize: &str, pool: &str| {
         format!("{MODULE}, size: [16, 16], resize: {resize}}}, output: {{entry: map, pool: {pool}}}}}}}")
     };
@@ -125,6 +129,9 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
         (&["Filter.bilinear", "Pool.mean"], vec![pooled("bilinear", "mean")]),
         (&["Filter.nearest", "Pool.max"], vec![pooled("nearest", "max")]),
         (&["Filter.bicubic", "Pool.concat"], vec![pooled("bicubic", "concat")]),
+        (&["Alpha.white"], ground("white")),
+        (&["Alpha.black"], ground("black")),
+        (&["Alpha.drop"], ground("drop")),
         (
             &["Format.npy", "Part.last"],
             own(&["data={format: npy, root: ., train: [grey.npy], validation: {last: 8}, test: {last: 8}}"]),
@@ -149,7 +156,7 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             ]),
         ),
         (
-            &["Format.folder", "Resize.exact"],
+            &["Format.folder", "Resize.exact", "Alpha.refuse"],
             own(&["data={format: folder, root: ., train: [pictures], validation: {last: 4}, test: {last: 4}}"]),
         ),
         (

@@ -31,8 +31,8 @@ fn steps(run: &Path) -> Vec<(String, u64)> {
     lines.map(|line| (line["stage"].as_str().unwrap().to_owned(), line["step"].as_u64().unwrap())).collect()
 }
 
-/// Kill a run at every third file operation from `first` on, and resume it: the stages that several tests have in common are
-/// then struck at every one of theirs.
+/// Kill a run at every fourth file operation from `first` on, and resume it: the stages that three tests have in common are
+/// struck at other operations by each.
 fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.yaml"), yaml).unwrap();
@@ -40,7 +40,7 @@ fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     assert!(whole.status.success(), "{}", text(&whole.stderr));
     let (expected, lines) = (models(&folder.path().join("whole")), steps(&folder.path().join("whole")));
     let run = folder.path().join("run");
-    for n in (first..).step_by(3) {
+    for n in (first..).step_by(4) {
         let struck = killed(folder.path(), &[command, "tiny.yaml", "--run-dir", "run"], n);
         if struck.status.success() {
             assert!(n > least, "only {n} file operations");
