@@ -21,7 +21,8 @@ use crate::{refusal, require};
 pub const EXTRA: &str = "lvd.json";
 
 const ZIP: &[u8] = b"PK\x03\x04";
-/// Bytes of an entry that is packed in the archive, or read here, at most. Weights are stored as they are.
+/// Bytes that all packed entries of an archive unpack to, and of an entry that is read here, at most. Weights are stored as
+/// they are.
 const MOST: u64 = 64 << 20;
 /// What to do with anything that is not TorchScript.
 const EXPORT: &str = "load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers";
@@ -147,17 +148,21 @@ impl<'a> Entries<'a> {
         Ok(Self { archive, folder })
     }
 
-    /// Refuse packed entries that unpack to more than code and tables can be, before libtorch unpacks them.
+    /// Refuse packed entries that together unpack to more than code and tables can be, before libtorch unpacks them.
     fn check_sizes(&mut self, path: &Path) -> Result<()> {
+        let mut all = 0u64;
         for i in 0..self.archive.len() {
             let entry = self.archive.by_index_raw(i)?;
+            if entry.compression() == CompressionMethod::Stored {
+                continue;
+            }
+            all = all.saturating_add(entry.size());
             require!(
-                entry.compression() == CompressionMethod::Stored || entry.size() <= MOST,
-                "{}: entry {:?} unpacks to {} bytes, expected at most {MOST} for what is packed: this is no TorchScript module \
-                 that can be trusted",
+                all <= MOST,
+                "{}: with entry {:?} its packed entries unpack to {all} bytes, expected at most {MOST}: this is no TorchScript \
+                 module that can be trusted",
                 path.display(),
-                entry.name(),
-                entry.size()
+                entry.name()
             );
         }
         Ok(())
