@@ -1,13 +1,15 @@
 //! A teacher's features of the patches that a circuit sees: streamed from pictures, or from a memory-mapped file in the
 //! run folder that the first pass writes; and written as an array for other programs.
 
-use std::fs::File;
+use std::fs::Permissions;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use memmap2::MmapMut;
 use ndarray_npy::write_zeroed_npy;
 use tch::{Device, Kind, Tensor};
+use tempfile::{Builder, NamedTempFile};
 
 use crate::data::pictures::Pictures;
 use crate::data::source;
@@ -165,48 +167,45 @@ fn seen_patches((_, columns): (usize, usize), view: &View) -> Tensor {
     Tensor::from_slice(&numbers)
 }
 
-/// An array that is written in order to a mapped file of a temporary name.
+/// An array that is written in order to a temporary file, which gets its name when it is whole. (It is not mapped: a full disk
+/// under a map ends the process.)
 struct Array {
-    map: MmapMut,
+    file: NamedTempFile,
     shape: Vec<usize>,
-    next: usize,
+    /// Bytes that are still to come.
+    left: usize,
 }
 
 impl Array {
     fn create(path: &Path, kind: Kind, shape: Vec<usize>) -> Result<Self> {
         let about = || format!("{}: cannot be written", path.display());
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(partial(path));
-        let file = file.with_context(about)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let readable = Permissions::from_mode(0o666); // less the user's umask
+        let file = Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder);
+        let mut file = file.with_context(about)?;
         match kind {
-            Kind::Int64 => write_zeroed_npy::<i64, _>(&file, shape.as_slice()),
-            _ => write_zeroed_npy::<f32, _>(&file, shape.as_slice()),
+            Kind::Int64 => write_zeroed_npy::<i64, _>(file.as_file(), shape.as_slice()),
+            _ => write_zeroed_npy::<f32, _>(file.as_file(), shape.as_slice()),
         }
         .with_context(about)?;
-        // SAFETY: nobody else knows the temporary file.
-        let map = unsafe { MmapMut::map_mut(&file) }.with_context(about)?;
-        let next = map.len() - shape.iter().product::<usize>() * kind.elt_size_in_bytes();
-        Ok(Self { map, shape, next })
+        let left = shape.iter().product::<usize>() * kind.elt_size_in_bytes();
+        file.seek(SeekFrom::End(-(left as i64))).with_context(about)?;
+        Ok(Self { file, shape, left })
     }
 
     fn append(&mut self, features: &Tensor) -> Result<()> {
-        let (numbers, bytes) = (features.numel(), features.numel() * features.kind().elt_size_in_bytes());
-        let place = self.map.get_mut(self.next..self.next + bytes).context("more features than pictures")?;
-        features.to_device(Device::Cpu).contiguous().copy_data_u8(place, numbers);
-        self.next += bytes;
-        Ok(())
+        let (numbers, count) = (features.numel(), features.numel() * features.kind().elt_size_in_bytes());
+        self.left = self.left.checked_sub(count).context("more features than pictures")?;
+        let mut bytes = vec![0; count];
+        features.to_device(Device::Cpu).contiguous().copy_data_u8(&mut bytes, numbers);
+        self.file.write_all(&bytes).with_context(|| format!("{}: cannot be written", self.file.path().display()))
     }
 
     /// Give the file its name.
     fn finish(self, path: &Path) -> Result<Vec<usize>> {
-        self.map.flush()?;
-        std::fs::rename(partial(path), path).with_context(|| format!("{}: cannot be written", path.display()))?;
+        let about = || format!("{}: cannot be written", path.display());
+        self.file.as_file().sync_all().with_context(about)?;
+        self.file.persist(path).with_context(about)?;
         Ok(self.shape)
     }
-}
-
-/// Where an array lies while it is written.
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
 }

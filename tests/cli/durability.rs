@@ -31,8 +31,8 @@ fn steps(run: &Path) -> Vec<(String, u64)> {
     lines.map(|line| (line["stage"].as_str().unwrap().to_owned(), line["step"].as_u64().unwrap())).collect()
 }
 
-/// Kill a run at every fourth file operation from `first` on, and resume it: the stages that three tests have in common are
-/// struck at other operations by each.
+/// Kill a run at every third file operation from `first` on, and resume it: the stages that three tests have in common are
+/// then struck at every one of theirs.
 fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.yaml"), yaml).unwrap();
@@ -40,7 +40,7 @@ fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     assert!(whole.status.success(), "{}", text(&whole.stderr));
     let (expected, lines) = (models(&folder.path().join("whole")), steps(&folder.path().join("whole")));
     let run = folder.path().join("run");
-    for n in (first..).step_by(4) {
+    for n in (first..).step_by(3) {
         let struck = killed(folder.path(), &[command, "tiny.yaml", "--run-dir", "run"], n);
         if struck.status.success() {
             assert!(n > least, "only {n} file operations");
@@ -268,4 +268,45 @@ fn growing_that_starts_anew_forgets_its_old_lines() {
         lines
     };
     assert_eq!(sorted(again), sorted(first));
+}
+
+#[test]
+fn features_on_a_full_disk_are_a_fault_in_a_line_and_leave_nothing_behind() {
+    let folder = tiny();
+    assert!(lvd(folder.path(), &["train-teacher", "tiny.yaml", "--run-dir", "run"]).status.success());
+    let binary = assert_cmd::cargo::cargo_bin("lvd");
+    // 96 pictures of 4 patches of 16 float32 are 24 KiB; files may have 16 KiB.
+    let command = format!(
+        "ulimit -f 32; trap '' XFSZ; exec {} teacher features tiny.yaml --run-dir run --out f.npy",
+        binary.display()
+    );
+    let output = std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &command]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot be written"), "{}", text(&output.stderr));
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert!(!left.into_iter().any(|name| name.contains("npy") || name.contains(".tmp")));
+    let whole = lvd(folder.path(), &["teacher", "features", "tiny.yaml", "--run-dir", "run", "--out", "f.npy"]);
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let found: ndarray::Array3<f32> = ndarray_npy::read_npy(folder.path().join("f.npy")).unwrap();
+    assert_eq!(found.shape(), [96, 4, 16]);
+}
+
+#[test]
+fn growing_looks_at_the_same_pictures_whatever_the_micro_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    // 300 patches are 75 pictures: no multiple of either micro-batch.
+    let gain = "  growing: {criterion: gain, rounds: 1, final_clusters: 4, examples: 100, held_out: 8, em: {epochs: 0, batch: 32}}
+  tree:";
+    std::fs::write(folder.path().join("tiny.yaml"), TINY.replacen("  tree:", gain, 1)).unwrap();
+    let learned = |micro: &str| -> Vec<u64> {
+        let set = format!("compute.micro_batch={micro}");
+        let output = lvd(folder.path(), &["distill", "tiny.yaml", "--run-dir", micro, "--set", &set]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let lines = std::fs::read_to_string(folder.path().join(micro).join("metrics.jsonl")).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["patches"].as_u64()).collect()
+    };
+    let whole = learned("32");
+    assert!(!whole.is_empty());
+    assert_eq!(whole, learned("8"));
 }

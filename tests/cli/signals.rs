@@ -25,7 +25,7 @@ fn signalled(folder: &Path, arguments: &[&str], signal: &str, after: Duration) -
 }
 
 #[test]
-fn a_signal_ends_an_evaluation_a_plan_and_the_last_rows_of_a_run() {
+fn a_signal_ends_an_evaluation_and_the_last_rows_of_a_run() {
     let folder = tiny();
     assert!(lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run"]).status.success());
     let pictures = ndarray::Array3::<u8>::from_elem((400_000, 8, 8), 3);

@@ -131,12 +131,8 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
         ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
     // As many patches as all clusters together may take; the small ones do not hold up the rest.
-    let enough = config.examples * clusters;
-    let mut seen = 0;
+    order.truncate((config.examples * clusters).div_ceil(model.view.patches()));
     for indices in order.chunks(session.micro_batch) {
-        if seen >= enough {
-            break;
-        }
         interrupt::check()?;
         let noise = Draws {
             seed: session.seed,
@@ -147,7 +143,6 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
         let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         let patches = patches.reshape([-1, model.view.variables() as i64]);
-        seen += patches.size()[0] as usize;
         let chosen = draw(&posterior.reshape([-1, clusters as i64]), &mut rng);
         for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate() {
             let mine = chosen.eq(k as i64).nonzero().squeeze_dim(1);

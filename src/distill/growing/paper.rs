@@ -27,7 +27,7 @@ use crate::patch::hclt::HcltPatches;
 use crate::patch::hclt::heads::{NewHead, grown};
 use crate::patch::{Part, PatchModel, same_family};
 use crate::random::rng;
-use crate::refusal::Interrupted;
+use crate::refusal::{Interrupted, Refusal};
 use crate::run::{checkpoint, interrupt, progress};
 
 /// Patches in one go where nothing is learned.
@@ -139,6 +139,7 @@ fn collect(session: &Session, model: &Mixture, config: &PaperGrowing, given: &Gi
     let (per_picture, mut patches) = (model.view.patches() as i64, Vec::new());
     let pictures: Vec<usize> = (0..session.train.len()).collect();
     for some in pictures.chunks(session.micro_batch) {
+        interrupt::check()?;
         let (start, end) = (some[0] as i64 * per_picture, (some[some.len() - 1] as i64 + 1) * per_picture);
         let all = model.view.integers(&session.train.batch(some)?)?.reshape([-1, model.view.variables() as i64]);
         patches.push(all.index_select(0, &between(&rows, start, end)));
@@ -179,7 +180,7 @@ impl<'a> Grower<'a> {
 
     fn run(&mut self, heads: usize) -> Result<()> {
         let everything = Tensor::arange(self.patches.size()[0], (Kind::Int64, Device::Cpu));
-        let halves = self.cut(&everything, &self.features.narrow(0, 0, 0), 2);
+        let halves = self.cut(&everything, &self.features.narrow(0, 0, 0), 2)?;
         self.heads = halves;
         loop {
             self.learn()?;
@@ -248,7 +249,7 @@ impl<'a> Grower<'a> {
         let rows = chosen.nonzero().squeeze_dim(1);
         self.add_head(affected[0])?;
         let centres = affected.iter().map(|&h| self.mean_feature(h)).collect::<Vec<_>>();
-        let parts = self.cut(&rows, &Tensor::stack(&centres, 0), affected.len() + 1);
+        let parts = self.cut(&rows, &Tensor::stack(&centres, 0), affected.len() + 1)?;
         let named: Vec<i64> = affected.iter().copied().chain([heads]).collect();
         self.heads = self.heads.index_copy(0, &rows, &Tensor::from_slice(&named).index_select(0, &parts));
         self.lines.push(json!({
@@ -274,7 +275,7 @@ impl<'a> Grower<'a> {
 
     /// (f) Which of so many parts the patches named belong to, by k-means of their features from these centres and further
     /// ones. Features that are too much alike to be told apart leave it to the pixels, then to chance.
-    fn cut(&mut self, rows: &Tensor, centres: &Tensor, parts: usize) -> Tensor {
+    fn cut(&mut self, rows: &Tensor, centres: &Tensor, parts: usize) -> Result<Tensor> {
         let kmeans = KMeansConfig { clusters: parts, iterations: ITERATIONS, ..KMeansConfig::default() };
         let features = self.features.index_select(0, rows);
         let pixels = self.patches.index_select(0, rows).to_kind(Kind::Float);
@@ -283,11 +284,12 @@ impl<'a> Grower<'a> {
             let centres =
                 if centres.size()[0] > 0 { centres } else { points.mean_dim([0i64].as_slice(), true, Kind::Float) };
             let found = kmeans.fit_from(&points, centres, &mut self.rng).and_then(|book| book.assign(&points));
-            if let Ok(found) = found {
-                return found;
+            match found {
+                Err(error) if error.is::<Refusal>() => {}
+                other => return other,
             }
         }
-        Tensor::arange(rows.numel() as i64, (Kind::Int64, Device::Cpu)).remainder(parts as i64)
+        Ok(Tensor::arange(rows.numel() as i64, (Kind::Int64, Device::Cpu)).remainder(parts as i64))
     }
 
     /// The head of every patch as weights `[n, heads]`.
