@@ -29,7 +29,15 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(readlink -f "$LIBTORCH")" != "$(readlink -f "$
     exit 0
 fi
 
+# What a set-up that was killed has left is of no use; one that is at work holds the lock.
+mkdir -p third_party
+exec 9>third_party/.setup.lock
 stamp=$target/.complete-$kind
+if ! flock -n 9; then
+    [ -e "$stamp" ] && exit 0
+    fail "another set-up is at work in third_party" "wait for it, or end it"
+fi
+rm -rf third_party/setup.*
 [ -e "$stamp" ] && exit 0
 
 command -v "$python" >/dev/null || fail "$python not found" "install Python 3 (Debian, Ubuntu: apt-get install python3 python3-pip)" "or name one: PYTHON=/path/to/python3"
@@ -42,13 +50,10 @@ mkdir -p third_party
 free_mb=$(df -Pm third_party | awk 'NR==2 {print $4}')
 [ "$free_mb" -ge "$need_mb" ] || fail "$free_mb MB free in third_party, $need_mb MB needed" "free some space, or set LIBTORCH to a libtorch $version of your own"
 
-# What a set-up that was killed has left is of no use; one that is at work holds the lock.
-exec 9>third_party/.setup.lock
-flock -n 9 || fail "another set-up is at work in third_party" "wait for it, or end it"
-rm -rf third_party/setup.*
 work=$(mktemp -d third_party/setup.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
+export TMPDIR=$PWD/$work
 
 # The options that make any Python 3 fetch the same wheels, whatever its own version.
 wheels=(--only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none --platform manylinux1_x86_64

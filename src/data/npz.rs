@@ -79,7 +79,8 @@ fn entry(path: &Path) -> Result<(Source, usize, usize)> {
         return Ok((source, start, length));
     }
     // No more is unpacked than the archive promises, and a byte that shows that it lies.
-    let unpacked = source::spool(|out| source::copy(&mut file.take(length as u64 + 1), out, |e| broken(&e)))?;
+    let unpacked =
+        source::spool(|out| source::copy(&mut file.take((length as u64).saturating_add(1)), out, |e| broken(&e)))?;
     let found = (*unpacked).as_ref().len();
     require!(found == length, "{}: the array data has other than the {length} bytes that it promises", path.display());
     Ok((unpacked, 0, length))
@@ -100,12 +101,16 @@ fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
     Ok(((0..view.ndim()).map(|a| view.len_of(Axis(a))).collect(), bytes.len() - elements))
 }
 
-/// Whether the product of the sizes that the header's text names is a number: the reader takes it for granted.
+/// Whether the product of the sizes that the header's text names is a number: the reader takes it for granted. The header is
+/// a Python dictionary whose length stands in front of it.
 fn countable(bytes: &[u8]) -> bool {
-    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
-    let Some((_, rest)) = header.split_once("'shape': (") else { return true };
-    let sizes = rest.split(')').next().unwrap_or_default().split(',').map(str::trim).filter(|size| !size.is_empty());
-    let product =
-        sizes.map(|size| size.parse::<usize>().ok()).try_fold(1usize, |all, size| all.checked_mul(size?.max(1)));
+    let start = if bytes.get(6) == Some(&1) { 10 } else { 12 };
+    let length = bytes.get(8..start).map_or(0, |le| le.iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte)));
+    let header = bytes.get(start..start.saturating_add(length).min(bytes.len())).unwrap_or_default();
+    let header = String::from_utf8_lossy(header).replace([' ', '"', '\'', '\n', '\t'], "");
+    let Some((_, rest)) = header.split_once("shape:(") else { return true };
+    let sizes = rest.split(')').next().unwrap_or_default().split(',').filter(|size| !size.is_empty());
+    let sizes = sizes.map(|size| size.trim_end_matches('L').parse::<usize>().ok());
+    let product = sizes.into_iter().try_fold(1usize, |all, size| all.checked_mul(size?.max(1)));
     product.is_some_and(|elements| isize::try_from(elements).is_ok())
 }

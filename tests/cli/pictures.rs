@@ -184,6 +184,18 @@ fn broken_arrays_and_archives_are_refused_at_once() {
         let message = refused("a.npy", "npy");
         assert!(message.contains("a.npy"), "{shape}: {message}");
     }
+    // The same written in other ways, and far behind in a padded header.
+    for (quote, gap, padding) in [("'", "", 0), ("\"", "   ", 0), ("'", " ", 6000)] {
+        let shape = "(18446744073709551615, 8, 8)";
+        let filler = " ".repeat(padding);
+        let header = format!(
+            "{{{filler}{quote}descr{quote}: '|u1', {quote}fortran_order{quote}: False, {quote}shape{quote}:{gap}{shape}}}\n"
+        );
+        let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+        std::fs::write(folder.path().join("a.npy"), [b"\x93NUMPY\x01\0", &length[..], header.as_bytes()].concat())
+            .unwrap();
+        assert!(refused("a.npy", "npy").contains("a.npy: broken npy array"), "{quote}{gap}{padding}");
+    }
     // A stored entry of which a byte has changed.
     let mut npz = ndarray_npy::NpzWriter::new(std::fs::File::create(folder.path().join("a.npz")).unwrap());
     npz.add_array("data", &ndarray::Array2::<u8>::from_elem((6, 192), 7)).unwrap();
