@@ -95,6 +95,43 @@ fn a_kill_at_any_file_operation_of_a_teacher_loses_nothing() {
     survives_kills(&QUICK.replace("{kind: pixel, patch: 4}", vqvae), "train-teacher", 1, 10);
 }
 
+/// The binary where no file may become larger than so many blocks: every write beyond fails as on a full disk.
+fn on_a_full_disk(folder: &Path, blocks: usize, arguments: &[&str]) -> Output {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(folder).arg("-c").arg(script).arg(assert_cmd::cargo::cargo_bin("lvd")).args(arguments);
+    command.env_remove("LVD_DATA").env_remove("RUST_LOG").output().unwrap()
+}
+
+#[test]
+fn a_run_into_a_full_disk_ends_with_a_line_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.yaml"), QUICK).unwrap();
+    let whole = lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "whole"]);
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let (expected, lines) = (models(&folder.path().join("whole")), steps(&folder.path().join("whole")));
+    let run = folder.path().join("run");
+    let mut failed = Vec::new();
+    for blocks in [0, 1, 2, 4, 8, 16, 32, 64, 128] {
+        let full = on_a_full_disk(folder.path(), blocks, &["run", "tiny.yaml", "--run-dir", "run"]);
+        if full.status.success() {
+            break;
+        }
+        let message = text(&full.stderr);
+        assert_eq!(full.status.code(), Some(1), "{blocks} blocks: {message}");
+        assert!(message.contains("lvd: ") && message.contains("File too large"), "{blocks} blocks: {message}");
+        let told = &message[message.find("lvd: ").unwrap()..];
+        assert!(told.contains("/") && told.lines().count() == 1, "{blocks} blocks: {told}");
+        failed.push(blocks);
+        let resumed = lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run"]);
+        assert!(resumed.status.success(), "after {blocks} blocks: {}", text(&resumed.stderr));
+        assert!(models(&run) == expected, "other models after {blocks} blocks");
+        assert_eq!(steps(&run), lines, "after {blocks} blocks");
+        std::fs::remove_dir_all(&run).unwrap();
+    }
+    assert!(failed.len() >= 4, "only {failed:?} blocks were too few");
+}
+
 fn run(folder: &Path) {
     let output = lvd(folder, &["run", "tiny.yaml", "--run-dir", "run"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
