@@ -14,6 +14,7 @@ pub mod flows;
 pub mod mixing;
 pub mod sample;
 pub mod tree_tables;
+pub mod by_variable;
 pub mod prune;
 pub mod grow;
 

@@ -16,18 +16,21 @@ pub mod schedule;
 pub mod top_down;
 pub mod logistic;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::circuit::{Circuit, FLOOR};
 use crate::refusal::Problems;
+use crate::require;
+use crate::run::checkpoint::{Named, prefixed};
 use back_off::{BackOff, BackOffConfig};
 use logistic::Logistics;
 use schedule::Schedule;
@@ -281,35 +284,42 @@ impl Learner {
         }
     }
 
-    /// Tensors and numbers that a later [`Learner::restore`] needs to go on as if nothing had happened.
+    /// Tensors that a later [`Learner::restore`] needs to go on as if nothing had happened, tree by tree (see
+    /// [`Circuit::by_variable`]).
     #[must_use]
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let fresh: Vec<i64> = self.fresh.iter().map(|&tree| tree as i64).collect();
+    pub fn state(&self, circuit: &Circuit) -> Vec<(String, Tensor)> {
+        let trees = circuit.plan().trees;
+        let fresh: Vec<i64> = (0..trees).map(|tree| i64::from(self.fresh.contains(&(tree as usize)))).collect();
         let mut named = vec![
-            ("learner.steps".to_owned(), Tensor::from(i64::from(self.steps)).view(1)),
-            ("learner.fresh".to_owned(), Tensor::from_slice(&fresh)),
+            ("steps".to_owned(), Tensor::full([trees], i64::from(self.steps), (Kind::Int64, Device::Cpu))),
+            ("fresh".to_owned(), Tensor::from_slice(&fresh)),
         ];
-        named.extend(self.memory.iter().flat_map(|m| m.named("learner.memory")));
-        named.extend(self.logistics.iter().flat_map(Logistics::named));
+        if self.rule != Rule::Average {
+            let nothing = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+            named.extend(prefixed("memory", circuit.by_variable(self.memory.as_ref().unwrap_or(&nothing))));
+        }
+        named.extend(self.logistics.iter().flat_map(|l| prefixed("logistic", l.by_variable(circuit))));
         named
     }
 
-    /// Take up the state of [`Learner::state`].
+    /// Take up the state of [`Learner::state`]; this circuit's trees are the `trees`-th of those saved.
     ///
     /// # Errors
-    /// When a tensor has another shape or is not finite.
-    pub fn restore(&mut self, circuit: &Circuit, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    /// When a tensor is missing, has another shape or is not finite.
+    pub fn restore(&mut self, circuit: &Circuit, saved: &Named, trees: &Range<usize>) -> Result<()> {
         self.cut = cut(circuit);
-        self.steps = tensors.get("learner.steps").map_or(0, |t| t.int64_value(&[0])) as u32;
-        if let Some(fresh) = tensors.get("learner.fresh") {
-            self.fresh = Vec::<i64>::try_from(fresh)?.into_iter().map(|tree| tree as usize).collect();
-        }
-        if tensors.contains_key("learner.memory.edges.0") {
-            let mut memory = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
-            memory.restore("learner.memory", tensors)?;
+        let of_trees = |name| Ok::<_, anyhow::Error>(saved.integers(name, &[-1])?);
+        let (steps, fresh) = (of_trees("steps")?, of_trees("fresh")?);
+        let enough = steps.len() >= trees.end && fresh.len() >= trees.end;
+        require!(enough, "tensor {} of the checkpoint holds too few trees", saved.name("steps"));
+        self.steps = steps[trees.clone()].iter().copied().max().unwrap_or(0) as u32;
+        self.fresh = (0..trees.len()).filter(|tree| fresh[trees.start + tree] != 0).collect();
+        if self.rule != Rule::Average {
+            let memory = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+            circuit.put_by_variable(&memory, &saved.under("memory"), trees)?;
             self.memory = Some(memory);
         }
-        self.logistics.as_mut().map_or(Ok(()), |l| l.restore(tensors))
+        self.logistics.as_mut().map_or(Ok(()), |l| l.restore(circuit, &saved.under("logistic"), trees))
     }
 }
 

@@ -10,6 +10,7 @@ use lvd::circuit::flows::Statistics;
 use lvd::circuit::parameters::Parameters;
 use lvd::em::back_off::{BackOff, BackOffConfig};
 use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
+use lvd::run::checkpoint::{Named, prefixed};
 use lvd::structure::hclt;
 use lvd::structure::region_graph::RegionGraph;
 use oracle::em::Prior;
@@ -213,7 +214,8 @@ proptest! {
     #[test]
     fn a_restored_learner_goes_on_as_if_unbroken(case in random::case(), rule in rule(), logistic in any::<bool>()) {
         let mut rng = case.rng();
-        let graph = random::graph(&case, &mut rng);
+        let case = case.hard();
+        let graph = random::forest(&case, &mut rng);
         let tables = random::tables(&graph, 1.0, &mut rng);
         let family = if logistic { InputFamily::DiscretisedLogistic } else { InputFamily::Categorical };
         let prior = Prior { edges: 0.1, inputs: 0.2 };
@@ -228,14 +230,18 @@ proptest! {
         let mut circuit = random::circuit(&graph, &tables, Kind::Float);
         let mut unbroken = learner(rule, prior, family, 30.0, &circuit);
         train(&mut circuit, &mut unbroken, &batches[..2]);
-        let saved = unbroken.state().into_iter().chain(circuit.parameters().named("circuit"));
+        let saved = circuit.by_variable(circuit.parameters()).into_iter();
+        let saved = saved.chain(prefixed("learner", unbroken.state(&circuit)));
         let saved: BTreeMap<String, Tensor> = saved.map(|(name, tensor)| (name, tensor.copy())).collect();
         train(&mut circuit, &mut unbroken, &batches[2..]);
 
         let mut second = Circuit::uniform(graph.clone(), Kind::Float, Device::Cpu);
-        second.update(|parameters, _| parameters.restore("circuit", &saved)).unwrap();
+        let (saved, trees) = (Named::new(&saved), 0..case.trees);
+        let read_back = Parameters::uniform(second.plan(), Kind::Float, Device::Cpu);
+        second.put_by_variable(&read_back, &saved, &trees).unwrap();
+        second.update(|parameters, _| parameters.assign(&read_back));
         let mut restored = learner(rule, prior, family, 30.0, &second);
-        restored.restore(&second, &saved).unwrap();
+        restored.restore(&second, &saved.under("learner"), &trees).unwrap();
         train(&mut second, &mut restored, &batches[2..]);
         prop_assert_eq!(read(&second, second.parameters()), read(&circuit, circuit.parameters()));
     }
@@ -244,24 +250,56 @@ proptest! {
 #[test]
 fn a_checkpoint_that_does_not_fit_is_named() {
     let graph = hclt::forest(&[vec![None, Some(0)]], 2, &[3, 3]).unwrap();
-    let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
+    let circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    let mut restore = |name: &str, tensor: Option<Tensor>| {
+    let restore = |name: &str, tensor: Option<Tensor>| {
         let mut saved: BTreeMap<String, Tensor> =
-            circuit.parameters().named("circuit").into_iter().map(|(n, t)| (n, t.copy())).collect();
+            prefixed("circuit", circuit.by_variable(circuit.parameters())).into_iter().collect();
         saved.remove(name);
         saved.extend(tensor.map(|t| (name.to_owned(), t)));
-        circuit.update(|parameters, _| parameters.restore("circuit", &saved)).unwrap_err().to_string()
+        let into = Parameters::zeros(circuit.plan(), Kind::Float, Device::Cpu);
+        circuit.put_by_variable(&into, &Named::new(&saved).under("circuit"), &(0..1)).unwrap_err().to_string()
     };
-    assert_eq!(restore("circuit.edges.1", None), "tensor circuit.edges.1 is missing from the checkpoint");
+    assert_eq!(restore("circuit.edges", None), "tensor circuit.edges is missing from the checkpoint");
     assert_eq!(
-        restore("circuit.edges.0", Some(zeros(&[2, 2]))),
-        "tensor circuit.edges.0 of the checkpoint has shape [2, 2], expected [1, 1, 2]"
+        restore("circuit.roots", Some(zeros(&[2, 2]))),
+        "tensor circuit.roots of the checkpoint has shape [2, 2], expected [-1, 1, 2]"
     );
     assert_eq!(
-        restore("circuit.inputs.0", Some(zeros(&[8, 2]) / 0.0)),
-        "tensor circuit.inputs.0 of the checkpoint is not finite"
+        restore("circuit.inputs", Some(zeros(&[1, 2, 3, 2]) / 0.0)),
+        "tensor circuit.inputs of the checkpoint is not finite"
     );
+    assert_eq!(
+        restore("circuit.edges", Some(zeros(&[0, 2, 2, 2]))),
+        "tensor circuit.edges of the checkpoint holds 0 trees, expected 1"
+    );
+}
+
+#[test]
+fn tables_by_variable_do_not_depend_on_how_trees_share_a_forest() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let trees = [vec![None, Some(0), Some(1)], vec![Some(2), None, Some(1)]];
+    let [one, two] = [0, 1].map(|t| {
+        let graph = hclt::forest(&trees[t..=t], 2, &[3, 1, 4]).unwrap();
+        let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
+        circuit.update(|parameters, plan| parameters.perturb(plan, 0.5, &mut rng));
+        circuit
+    });
+    let both = Circuit::uniform(hclt::forest(&trees, 2, &[3, 1, 4]).unwrap(), Kind::Float, Device::Cpu);
+    let alone = [&one, &two].map(|circuit| circuit.by_variable(circuit.parameters()));
+    let joined = alone[0].iter().zip(&alone[1]).map(|((name, a), (_, b))| (name.clone(), Tensor::cat(&[a, b], 0)));
+    let joined: BTreeMap<String, Tensor> = joined.collect();
+    let into = Parameters::uniform(both.plan(), Kind::Float, Device::Cpu);
+    both.put_by_variable(&into, &Named::new(&joined), &(0..2)).unwrap();
+    for (name, tensor) in both.by_variable(&into) {
+        assert_eq!(tensor, joined[&name], "{name}");
+    }
+    // By hand: the table of tree 1's variable 2 to its parent, variable 1, and its value 3 under state 0.
+    let table = two.tree_tables(0);
+    assert_eq!(joined["edges"].get(1).get(2), table.edges[2]);
+    assert_eq!(joined["inputs"].double_value(&[1, 2, 3, 0]), table.inputs[2].as_ref().unwrap().double_value(&[3, 0]));
+    assert_eq!(joined["inputs"].double_value(&[1, 1, 1, 0]), 0.0, "nothing behind the last value");
+    assert_eq!(joined["roots"].get(1).get(0), table.edges[1].get(0));
 }
 
 /// Integers from a logistic distribution, rounded, with the tails at the ends.
@@ -285,9 +323,9 @@ fn discretised_logistics_find_mean_and_scale() {
             let statistics = statistics(&circuit, &evidence, &ones(COUNT as i64, 1));
             learner.step(&mut circuit, statistics, 1.0);
         }
-        let state: BTreeMap<String, Tensor> = learner.state().into_iter().collect();
-        let found_mean = numbers(&state["learner.logistic.0.mean"])[0];
-        let found_scale = numbers(&state["learner.logistic.0.log_scale"])[0].exp();
+        let state: BTreeMap<String, Tensor> = learner.state(&circuit).into_iter().collect();
+        let found_mean = numbers(&state["logistic.mean"])[0];
+        let found_scale = numbers(&state["logistic.log_scale"])[0].exp();
         // Standard errors of the maximum-likelihood estimates, doubled for what rounding and tails hide.
         let n = COUNT as f64;
         let (mean_error, scale_error) = (2.0 * scale * (3.0 / n).sqrt(), 2.0 * scale * (1.0 / (1.43 * n)).sqrt());

@@ -7,6 +7,7 @@ use lvd::patch::gaussian::component::Component;
 use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
 use lvd::random::rng;
+use lvd::run::checkpoint::Named;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
@@ -55,7 +56,7 @@ fn worlds(d: u32) -> Tensor {
 }
 
 fn tensor(model: &GaussianPatches, name: &str) -> Tensor {
-    model.tensors().into_iter().find(|(n, _)| n == &format!("patch.{name}")).unwrap().1
+    model.tensors().into_iter().find(|(n, _)| n == name).unwrap().1
 }
 
 /// ln N(x; mean, shape) by determinant and inverse.
@@ -370,7 +371,7 @@ fn splits(config: &GaussianConfig) {
     assert_eq!(model.clusters(), 3);
     let x = patches(9, 3, 50);
     let tensors = model.tensors().into_iter().collect();
-    let again = GaussianPatches::from_tensors(config, &ranges, &tensors).unwrap();
+    let again = GaussianPatches::from_tensors(config, &ranges, &Named::new(&tensors)).unwrap();
     assert!(again.log_likelihood(&x).unwrap() == model.log_likelihood(&x).unwrap());
     let one = start::from_members(&exact(), &[Tensor::cat(&members, 0)], &ranges, Device::Cpu).unwrap();
     let all = Tensor::cat(&members, 0);

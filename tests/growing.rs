@@ -15,6 +15,7 @@ use lvd::patch::hclt::HcltPatches;
 use lvd::patch::hclt::start;
 use lvd::patch::{Input, Part, PatchModel, gaussian};
 use lvd::random::rng;
+use lvd::run::checkpoint::Named;
 use lvd::structure::config::TreeConfig;
 use lvd::structure::hclt;
 use tch::{Device, Kind, Tensor};
@@ -259,7 +260,7 @@ fn trees_of_several_heads_are_gathered_whole() {
     assert!(distance(&single.index_select(1, &order), &joined.log_likelihood(&patches).unwrap()) < 1e-4);
     // A checkpoint keeps the heads.
     let tensors = joined.tensors().into_iter().collect();
-    let again = HcltPatches::from_tensors(&config, &RANGES, &tensors).unwrap();
+    let again = HcltPatches::from_tensors(&config, &RANGES, &Named::new(&tensors)).unwrap();
     assert_eq!(again.clusters(), 4);
     assert_eq!(again.log_likelihood(&patches).unwrap(), joined.log_likelihood(&patches).unwrap());
     let torn = model.gather(&[part(0, 1), part(0, 0)]).err().unwrap().to_string();

@@ -1,5 +1,7 @@
 //! The picture model against enumeration: 2 x 4 pictures of bits, two patches, three clusters.
 
+use std::collections::BTreeMap;
+
 use lvd::color::ColorSpace;
 use lvd::data::patches::Region;
 use lvd::data::pictures::PictureShape;
@@ -12,6 +14,7 @@ use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::hclt::start;
 use lvd::random::rng;
+use lvd::run::checkpoint::Named;
 use lvd::structure::config::TreeConfig;
 use tch::{Device, Kind, Tensor};
 
@@ -150,10 +153,10 @@ fn a_checkpoint_brings_back_the_same_model() {
     let trained = model(true);
     let mut other = model(true);
     other.patches.randomise(&mut rng(9, "other", 0));
-    let tensors = trained.tensors().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+    let tensors = trained.tensors().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect::<BTreeMap<_, _>>();
     let score = |m: &Mixture| m.log_likelihood(&m.patch_log_likelihood(&worlds()).unwrap()).unwrap();
     assert!((score(&other) - score(&trained)).abs().max().double_value(&[]) > 1e-3);
-    other.restore(&tensors).unwrap();
+    other.restore(&Named::new(&tensors)).unwrap();
     close(&score(&other), &score(&trained), 1e-12);
 }
 

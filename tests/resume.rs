@@ -13,6 +13,7 @@ use lvd::mixture::{Mixture, Prior, Reading, even_weights};
 use lvd::patch;
 use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
 use lvd::random::{Draws, rng};
+use lvd::run::checkpoint::Named;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
@@ -115,7 +116,7 @@ fn a_training_resumed_after_a_reseed_equals_the_unbroken_one() {
 
         let mut again = start(&family);
         let mut training = Training::new(&mut again, BOTH, &em, PICTURES);
-        training.restore(&state).unwrap();
+        training.restore(&Named::new(&state)).unwrap();
         for (name, tensor) in saved(&training) {
             assert_eq!(tensor, state[&name], "{name} right after reading");
         }
@@ -139,7 +140,7 @@ fn the_best_model_is_read_back_while_its_training_goes_on() {
         training.accumulate_assigned(&patches, &without_last()).unwrap();
         training.step(0.4);
         training.reseed(&mut rng(5, "reseed", 1)).unwrap();
-        model.restore(&before).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        model.restore(&Named::new(&before)).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         for (tensor, value) in model.tensors() {
             assert_eq!(value, before[&tensor], "{name}: {tensor}");
         }

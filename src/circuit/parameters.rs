@@ -1,13 +1,9 @@
 //! The tables of a circuit, and tensors of the same shapes that hold expected counts.
 
-use std::collections::BTreeMap;
-
-use anyhow::Result;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
 use super::plan::Plan;
-use crate::run::checkpoint;
 
 /// One tensor per pool of the plan.
 ///
@@ -120,37 +116,6 @@ impl Parameters {
         let inputs: i64 = plan.input_pools.iter().flat_map(|p| p.segments.iter().map(|s| input(p.states, s))).sum();
         (edges + inputs) as usize
     }
-
-    /// Named tensors for a checkpoint.
-    #[must_use]
-    pub fn named(&self, prefix: &str) -> Vec<(String, Tensor)> {
-        let name = |kind: &str, all: &[Tensor]| {
-            all.iter().enumerate().map(|(i, t)| (format!("{prefix}.{kind}.{i}"), t.shallow_clone())).collect::<Vec<_>>()
-        };
-        let mut all = name("edges", &self.edges);
-        all.extend(name("inputs", &self.inputs));
-        all
-    }
-
-    /// Fill in from named tensors; what is missing or has another shape is an error that names it.
-    ///
-    /// # Errors
-    /// When a tensor is missing, has another shape or kind, or holds a number that is not finite.
-    pub fn restore(&mut self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.named(prefix).iter_mut().try_for_each(|(name, mine)| take_up(name, mine, tensors))
-    }
-}
-
-/// Copy the tensor `name` of a checkpoint into `mine`.
-///
-/// # Errors
-/// When it is missing, has another shape, or holds a number that is not finite.
-pub fn take_up(name: &str, mine: &mut Tensor, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let saved = checkpoint::shaped(tensors, name, &mine.size())?;
-    let (found, expected) = (saved.kind(), mine.kind());
-    crate::require!(found == expected, "tensor {name} of the checkpoint is of kind {found:?}, expected {expected:?}");
-    mine.copy_(saved);
-    Ok(())
 }
 
 /// Numbers drawn evenly from `[1 - noise, 1 + noise]`, one for each entry of a tensor; all 1 for no noise.

@@ -65,7 +65,7 @@ impl Circuit {
     }
 
     /// Views of a tree's tables by region, in the graph's order.
-    fn views(&self, parameters: &Parameters, tree: usize) -> Vec<(Tensor, Option<Tensor>)> {
+    pub(super) fn views(&self, parameters: &Parameters, tree: usize) -> Vec<(Tensor, Option<Tensor>)> {
         let plan: &Plan = self.plan();
         let mut views = Vec::new();
         for block in &plan.blocks {

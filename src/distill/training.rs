@@ -72,7 +72,7 @@ pub fn train(
     }
     run.bar.finish_and_clear();
     let best = run.session.stage.state(BEST);
-    model.restore(&checkpoint::load(&best, model.patches.device())?.tensors)
+    model.restore(&checkpoint::load(&best, model.patches.device())?.named())
 }
 
 impl Loop<'_, '_> {
@@ -86,7 +86,7 @@ impl Loop<'_, '_> {
         let saved = checkpoint::load(&path, training.model.patches.device())?;
         let steps: usize = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
         self.best = saved.entry("best")?.parse().with_context(|| format!("{}: best", path.display()))?;
-        training.restore(&saved.tensors)?;
+        training.restore(&saved.named())?;
         self.session.metrics.rewind(self.session.name, (steps / self.steps_per_epoch) as u64)?;
         tracing::info!(
             "{}: going on after step {steps} of {}",

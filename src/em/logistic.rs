@@ -9,7 +9,7 @@
 //! the best member of the family it can find (moments and the old parameters as starts, then scoring steps that are kept
 //! only where they raise the expected log-likelihood). Every such step keeps EM's guarantee.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -17,7 +17,11 @@ use tch::{Kind, Tensor};
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::circuit::{Circuit, FLOOR};
+use crate::require;
+use crate::run::checkpoint::Named;
 
+/// Names of means and log-scales in a checkpoint.
+const NAMES: [&str; 2] = ["mean", "log_scale"];
 const STEPS: usize = 4;
 const SMALLEST_LOG_SCALE: f64 = -3.0;
 
@@ -58,27 +62,48 @@ impl Logistics {
         });
     }
 
-    /// Tensors for a checkpoint.
+    /// Means and log-scales by tree, variable and state: `[T, V, H]` each, float64.
     #[must_use]
-    pub fn named(&self) -> Vec<(String, Tensor)> {
-        let pools = self.fits.iter().flatten().enumerate();
-        pools
-            .flat_map(|(i, fit)| {
-                [("mean", &fit.mean), ("log_scale", &fit.log_scale)]
-                    .map(|(name, tensor)| (format!("learner.logistic.{i}.{name}"), tensor.shallow_clone()))
-            })
-            .collect()
+    pub fn by_variable(&self, circuit: &Circuit) -> Vec<(String, Tensor)> {
+        let states = circuit.plan().input_pools.first().map_or(0, |pool| pool.states);
+        let shape = [circuit.plan().trees, circuit.graph().variables() as i64, states];
+        let all = [(); 2].map(|()| Tensor::zeros(shape, (Kind::Double, circuit.device())));
+        self.each(circuit, |tree, variable, numbers| {
+            for (all, number) in all.iter().zip(numbers) {
+                all.get(tree).get(variable).copy_(&number);
+            }
+        });
+        NAMES.into_iter().map(str::to_owned).zip(all).collect()
     }
 
-    /// Take up tensors of [`Logistics::named`].
+    /// Take up tensors of [`Logistics::by_variable`], of which this circuit's trees are the `trees`-th.
     ///
     /// # Errors
     /// When one is missing, has another shape or is not finite.
-    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, mut mine) in self.named() {
-            crate::circuit::parameters::take_up(&name, &mut mine, tensors)?;
-        }
+    pub fn restore(&mut self, circuit: &Circuit, saved: &Named, trees: &Range<usize>) -> Result<()> {
+        let states = circuit.plan().input_pools.first().map_or(0, |pool| pool.states);
+        let shape = [-1, circuit.graph().variables() as i64, states];
+        let [mean, log_scale] = NAMES.map(|name| saved.doubles(name, &shape));
+        let all = [mean?, log_scale?];
+        let fits = all.iter().all(|tensor| tensor.size()[0] >= trees.end as i64);
+        require!(fits, "tensor {} of the checkpoint holds too few trees", saved.name(NAMES[0]));
+        self.each(circuit, |tree, variable, numbers| {
+            for (all, mut number) in all.iter().zip(numbers) {
+                number.copy_(&all.get(trees.start as i64 + tree).get(variable));
+            }
+        });
         Ok(())
+    }
+
+    /// Tree, variable, and views of mean and log-scale `[states]` of every input table.
+    fn each(&self, circuit: &Circuit, mut visit: impl FnMut(i64, i64, [Tensor; 2])) {
+        for (fits, pool) in self.fits.iter().zip(&circuit.plan().input_pools) {
+            for (fit, segment) in fits.iter().zip(&pool.segments) {
+                for (table, (&tree, &variable)) in (0..).zip(segment.trees.iter().zip(&segment.variables)) {
+                    visit(tree as i64, variable as i64, [fit.mean.get(table), fit.log_scale.get(table)]);
+                }
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub const MODEL: &str = "model.safetensors";
 const SHAPE: &str = "shape";
 
 /// Version of the model files' format.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Save the model of a stage, with what a reader needs to know about it.
 ///
@@ -107,12 +107,12 @@ fn misfit(path: &Path, stage: Stage, error: Error) -> Error {
 
 fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> Result<Mixture> {
     let shape: PictureShape = serde_json::from_str(saved.entry(SHAPE)?).context("metadata shape")?;
-    let tensors = &saved.tensors;
+    let tensors = saved.named();
     let patch_config = stage.patch_config(config, shape)?;
     let view = stage_view(config, stage, shape)?;
-    let patches = patch::from_tensors(&patch_config, &view.ranges(), tensors)?;
+    let patches = patch::from_tensors(&patch_config, &view.ranges(), &tensors.under("patch"))?;
     let clusters = patches.clusters();
-    let prior = match saved_parents(tensors, view.patches())? {
+    let prior = match saved_parents(&tensors, view.patches())? {
         None => Prior::Independent(even_weights(clusters, device)),
         Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
             &config.distill.tree,
@@ -123,6 +123,6 @@ fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> R
         )?)),
     };
     let mut model = Mixture { view, patches, prior };
-    model.restore(tensors)?;
+    model.restore(&tensors)?;
     Ok(model)
 }

@@ -200,9 +200,10 @@ fn caches(teacher: &TeacherConfig) -> bool {
 /// # Errors
 /// When the file of stage `latents` cannot be read or does not fit the data.
 pub fn codes(context: &Context) -> Result<Tensor> {
-    let mut saved = checkpoint::load(&context.folder(Stage::Latents).finished(ASSIGNMENTS)?, Device::Cpu)?;
-    let tensor = saved.take("assignments", &[context.data.train.len() as i64, context.view.patches() as i64])?;
-    Ok(Assignments::from_tensor(&tensor, context.config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
+    let saved = checkpoint::load(&context.folder(Stage::Latents).finished(ASSIGNMENTS)?, Device::Cpu)?;
+    let tensor =
+        saved.named().tensor("assignments", &[context.data.train.len() as i64, context.view.patches() as i64])?;
+    Ok(Assignments::from_tensor(tensor, context.config.latents.clusters)?.to_tensor().to_kind(tch::Kind::Int64))
 }
 
 /// The teacher's own code lengths of the test pictures; none for teachers without a bound, nor under a protocol that

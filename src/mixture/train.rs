@@ -1,7 +1,5 @@
 //! Statistics of a mixture and its M-step: which parts move, and what is remembered between steps.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
@@ -10,7 +8,7 @@ use super::tree_flows::tree_flows;
 use super::{Mixture, Prior};
 use crate::circuit::flows::Statistics;
 use crate::em::{self, EmConfig, InputFamily, Learner};
-use crate::run::checkpoint;
+use crate::run::checkpoint::{Named, prefixed};
 
 /// Which parts of a mixture learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +159,11 @@ impl<'a> Training<'a> {
     /// What a later [`Training::restore`] needs beside the model, to go on as if nothing had happened.
     #[must_use]
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut named = if self.parts.patches { self.model.patches.learning_state() } else { Vec::new() };
+        let patches = if self.parts.patches { self.model.patches.learning_state() } else { Vec::new() };
+        let mut named = prefixed("patch", patches);
         named.push(("training.usage".to_owned(), self.usage.copy()));
-        if let Some((learner, _)) = &self.tree {
-            named.extend(learner.state().into_iter().map(|(name, t)| (format!("tree.{name}"), t)));
+        if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &self.tree) {
+            named.extend(prefixed("prior.learner", learner.state(tree)));
         }
         named
     }
@@ -173,16 +172,14 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit.
-    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.model.restore(tensors)?;
+    pub fn restore(&mut self, saved: &Named) -> Result<()> {
+        self.model.restore(saved)?;
         if self.parts.patches {
-            self.model.patches.restore_learning(tensors)?;
+            self.model.patches.restore_learning(&saved.under("patch"))?;
         }
-        self.usage.copy_(checkpoint::shaped(tensors, "training.usage", &self.usage.size())?);
+        self.usage.copy_(saved.doubles("training.usage", &self.usage.size())?);
         if let (Prior::Tree(tree), Some((learner, _))) = (&self.model.prior, &mut self.tree) {
-            let own =
-                tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("tree.")?.to_owned(), t.shallow_clone())));
-            learner.restore(tree, &own.collect())?;
+            learner.restore(tree, &saved.under("prior").under("learner"), &(0..1))?;
         }
         Ok(())
     }

@@ -1,7 +1,5 @@
 //! Patch models of the family that an experiment names.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
@@ -10,19 +8,16 @@ use super::config::{FamilyConfig, PatchConfig, Start};
 use super::gaussian::{self, GaussianPatches};
 use super::hclt::{self, HcltPatches};
 use super::model::PatchModel;
+use crate::run::checkpoint::Named;
 
 /// Read a patch model from [`PatchModel::tensors`]; `ranges` are inclusive and per variable.
 ///
 /// # Errors
 /// When a tensor is missing or does not fit; the message names it.
-pub fn from_tensors(
-    config: &PatchConfig,
-    ranges: &[(i64, i64)],
-    tensors: &BTreeMap<String, Tensor>,
-) -> Result<Box<dyn PatchModel>> {
+pub fn from_tensors(config: &PatchConfig, ranges: &[(i64, i64)], saved: &Named) -> Result<Box<dyn PatchModel>> {
     Ok(match &config.family {
-        FamilyConfig::Hclt(hclt) => Box::new(HcltPatches::from_tensors(hclt, ranges, tensors)?),
-        FamilyConfig::Gaussian(gaussian) => Box::new(GaussianPatches::from_tensors(gaussian, ranges, tensors)?),
+        FamilyConfig::Hclt(hclt) => Box::new(HcltPatches::from_tensors(hclt, ranges, saved)?),
+        FamilyConfig::Gaussian(gaussian) => Box::new(GaussianPatches::from_tensors(gaussian, ranges, saved)?),
     })
 }
 

@@ -14,7 +14,6 @@ pub mod low_rank;
 pub mod component;
 pub mod marginal;
 pub mod ordered;
-mod saved;
 mod mixtures;
 pub mod start;
 mod model;

@@ -1,13 +1,13 @@
 //! What a family of patch circuits can do: p(patch | cluster) for all clusters at once.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
 use crate::em::EmConfig;
+use crate::run::checkpoint::Named;
 
 /// The value of a pixel that was not observed, in patches of integers.
 pub const MISSING: i64 = i16::MIN as i64;
@@ -127,13 +127,13 @@ pub trait PatchModel: Any {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+    fn restore(&mut self, saved: &Named) -> Result<()>;
 
     /// Take up [`learning_state`](PatchModel::learning_state), after the parameters that were saved with it.
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
-    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()>;
+    fn restore_learning(&mut self, saved: &Named) -> Result<()>;
 }
 
 /// A patch model as the family that it has to be of.

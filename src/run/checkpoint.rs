@@ -76,7 +76,7 @@ impl View for Stored<'_> {
 /// What a checkpoint file held.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The tensors not yet taken, by name, on the device asked for.
+    /// The tensors by name, on the device asked for.
     pub tensors: BTreeMap<String, Tensor>,
     /// The metadata given to [`save`].
     pub metadata: BTreeMap<String, String>,
@@ -116,53 +116,85 @@ fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
 
-/// The tensor of this name among those of a checkpoint.
-///
-/// # Errors
-/// A refusal where it is missing.
-pub fn named<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
-    tensors.get(name).ok_or_else(|| refusal!("tensor {name} is missing from the checkpoint"))
+/// Tensors of a checkpoint by name, or those of them whose names begin with a prefix.
+#[derive(Clone, Debug)]
+pub struct Named<'a> {
+    tensors: &'a BTreeMap<String, Tensor>,
+    prefix: String,
 }
 
-/// The tensor of this name, with this shape (-1 for any size) and finite numbers.
-///
-/// # Errors
-/// A refusal that names it, with what was expected and found.
-pub fn shaped<'a>(tensors: &'a BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
-    let tensor = named(tensors, name)?;
-    let found = tensor.size();
-    let fits = found.len() == shape.len() && found.iter().zip(shape).all(|(found, size)| *size < 0 || found == size);
-    require!(fits, "tensor {name} of the checkpoint has shape {found:?}, expected {shape:?}");
-    require!(bool::try_from(tensor.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
-    Ok(tensor)
-}
+impl<'a> Named<'a> {
+    /// All of them.
+    #[must_use]
+    pub fn new(tensors: &'a BTreeMap<String, Tensor>) -> Self {
+        Self { tensors, prefix: String::new() }
+    }
 
-impl Checkpoint {
-    /// Take out a tensor that must be there with this shape.
+    /// Those whose names begin with `part` and a dot, without both.
+    #[must_use]
+    pub fn under(&self, part: &str) -> Self {
+        Self { tensors: self.tensors, prefix: format!("{}{part}.", self.prefix) }
+    }
+
+    /// The whole name of a tensor.
+    #[must_use]
+    pub fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Whether there is one of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(&self.name(name))
+    }
+
+    /// The tensor of this name, with this shape (-1 for any size) and finite numbers.
     ///
     /// # Errors
-    /// A refusal with file, tensor, expected and found shape.
-    pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let file = self.path.display();
-        let tensor = self.tensors.remove(name).ok_or_else(|| {
-            let there: Vec<_> = self.tensors.keys().map(String::as_str).collect();
-            refusal!("{file}: tensor '{name}' is missing; the file holds: {}", there.join(", "))
-        })?;
+    /// A refusal that names it, with what was expected and found.
+    pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
+        let name = self.name(name);
+        let tensor = self.tensors.get(&name).ok_or_else(|| refusal!("tensor {name} is missing from the checkpoint"))?;
         let found = tensor.size();
-        require!(found == shape, "{file}: tensor '{name}': expected shape {shape:?}, found {found:?}");
+        let fits =
+            found.len() == shape.len() && found.iter().zip(shape).all(|(found, size)| *size < 0 || found == size);
+        require!(fits, "tensor {name} of the checkpoint has shape {found:?}, expected {shape:?}");
+        require!(bool::try_from(tensor.isfinite().all())?, "tensor {name} of the checkpoint is not finite");
         Ok(tensor)
     }
 
-    /// Like [`Checkpoint::take`], and every number must be finite.
+    /// The same of float64 numbers.
     ///
     /// # Errors
-    /// As [`Checkpoint::take`]; a refusal that says how many numbers are not finite.
-    pub fn take_finite(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let tensor = self.take(name, shape)?;
-        let bad = tensor.numel() as i64 - tensor.isfinite().sum(Kind::Int64).int64_value(&[]);
-        let file = self.path.display();
-        require!(bad == 0, "{file}: tensor '{name}': {bad} of {} numbers are not finite", tensor.numel());
+    /// As [`Named::tensor`], also where they are of another kind.
+    pub fn doubles(&self, name: &str, shape: &[i64]) -> Result<&'a Tensor> {
+        let tensor = self.tensor(name, shape)?;
+        let (name, found) = (self.name(name), tensor.kind());
+        require!(found == Kind::Double, "tensor {name} of the checkpoint is of kind {found:?}, expected Double");
         Ok(tensor)
+    }
+
+    /// The same as a list of integers, row by row.
+    ///
+    /// # Errors
+    /// As [`Named::tensor`].
+    pub fn integers(&self, name: &str, shape: &[i64]) -> Result<Vec<i64>> {
+        let flat = self.tensor(name, shape)?.to_kind(Kind::Int64).contiguous().view(-1);
+        Ok(Vec::try_from(flat)?)
+    }
+}
+
+/// Tensors with a prefix and a dot before their names.
+#[must_use]
+pub fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+    tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)).collect()
+}
+
+impl Checkpoint {
+    /// Its tensors, to be read by name.
+    #[must_use]
+    pub fn named(&self) -> Named<'_> {
+        Named::new(&self.tensors)
     }
 
     /// A metadata entry that must be there.

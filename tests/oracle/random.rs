@@ -2,6 +2,7 @@
 
 use lvd::circuit::evidence::Evidence;
 use lvd::circuit::plan::Plan;
+use lvd::structure::hclt;
 use lvd::structure::region_graph::{Input, InputKind, Region, RegionGraph};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
@@ -115,6 +116,22 @@ pub fn graph(case: &Case, rng: &mut impl Rng) -> RegionGraph {
         shuffled[order[old]] = Region { parent: region.parent.map(|p| order[p]), ..region };
     }
     RegionGraph::new(shuffled, case.variables).expect("a valid graph")
+}
+
+/// HCLTs with random parents and numbers of values: one region per variable, in the order of the variables.
+pub fn forest(case: &Case, rng: &mut impl Rng) -> RegionGraph {
+    let categories: Vec<usize> = (0..case.variables).map(|_| rng.random_range(1..5)).collect();
+    let mut tree = || {
+        let mut order: Vec<usize> = (0..case.variables).collect();
+        order.shuffle(rng);
+        let mut parents = vec![None; case.variables];
+        for i in 1..order.len() {
+            parents[order[i]] = Some(order[rng.random_range(0..i)]);
+        }
+        parents
+    };
+    let trees: Vec<_> = (0..case.trees).map(|_| tree()).collect();
+    hclt::forest(&trees, STATES[rng.random_range(0..STATES.len())], &categories).expect("valid trees")
 }
 
 /// Let regions (no roots) share tables with earlier ones of the same shape, at any depth and in any tree.

@@ -72,9 +72,9 @@ fn resume(session: &Session, model: Mixture, config: &PatchConfig) -> Result<(Mi
     }
     let saved = checkpoint::load(&path, model.patches.device())?;
     let steps = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
-    let patches = patch::from_tensors(config, &model.view.ranges(), &saved.tensors)?;
+    let patches = patch::from_tensors(config, &model.view.ranges(), &saved.named().under("patch"))?;
     let mut model = Mixture { patches, ..model };
-    model.restore(&saved.tensors)?;
+    model.restore(&saved.named())?;
     tracing::info!("{}: going on with {} clusters", session.name, model.patches.clusters());
     Ok((model, steps))
 }

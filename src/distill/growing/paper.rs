@@ -340,10 +340,8 @@ fn read(
         line["global_cluster"] = json!(cluster);
         session.metrics.write(name, round as u64 + 1, &line)?;
     }
-    let shares =
-        saved.tensors.get("shares").with_context(|| format!("{}: tensor shares is missing", file.display()))?;
-    let shares = Vec::try_from(shares.to_device(Device::Cpu))?;
-    Ok((crate::patch::from_tensors(given.patch, &model.view.ranges(), &saved.tensors)?, shares))
+    let shares = Vec::try_from(saved.named().doubles("shares", &[-1])?.to_device(Device::Cpu))?;
+    Ok((crate::patch::from_tensors(given.patch, &model.view.ranges(), &saved.named())?, shares))
 }
 
 #[cfg(test)]

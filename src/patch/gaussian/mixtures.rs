@@ -1,6 +1,5 @@
 //! The Gaussian scale mixtures of a model, and both readings of them.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::Result;
@@ -9,9 +8,9 @@ use tch::{Kind, Tensor};
 use super::component::{Common, Component};
 use super::marginal::Marginal;
 use super::ordered::Integers;
-use super::saved::shaped;
 use crate::patch::config::GaussianConfig;
 use crate::patch::model::PatchModel;
+use crate::run::checkpoint::Named;
 use crate::{device, require};
 
 /// One Gaussian scale mixture per cluster.
@@ -71,15 +70,11 @@ impl GaussianPatches {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
-    pub fn from_tensors(
-        config: &GaussianConfig,
-        ranges: &[(i64, i64)],
-        tensors: &BTreeMap<String, Tensor>,
-    ) -> Result<Self> {
+    pub fn from_tensors(config: &GaussianConfig, ranges: &[(i64, i64)], saved: &Named) -> Result<Self> {
         let d = ranges.len() as i64;
-        let (centre, covariance) = (shaped(tensors, "centre", &[d])?, shaped(tensors, "covariance", &[d, d])?);
+        let (centre, covariance) = (saved.doubles("centre", &[d])?, saved.doubles("covariance", &[d, d])?);
         let mut model = Self::empty(config, ranges, centre, covariance);
-        model.restore(tensors)?;
+        model.restore(saved)?;
         Ok(model)
     }
 

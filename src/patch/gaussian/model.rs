@@ -1,6 +1,5 @@
 //! Gaussian scale mixtures as a patch model: likelihoods, learning, growing.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::Result;
@@ -11,11 +10,16 @@ use tch::{Device, Kind, Tensor};
 use super::component::{Component, Moments};
 use super::low_rank::LowRank;
 use super::mixtures::{GaussianPatches, is_float, lock, reordered};
-use super::saved::{MEMORY, NAMES, shaped};
 use super::start;
 use crate::em::EmConfig;
 use crate::patch::model::{Input, MISSING, Marginals, Part, PatchModel, same_family};
+use crate::run::checkpoint::Named;
 use crate::{device, require};
+
+/// Names of the parameters in a checkpoint.
+const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
+/// Names of the decayed statistics in a checkpoint, in the order of the fields of moments.
+const MEMORY: [&str; 4] = ["memory.scales", "memory.weight", "memory.first", "memory.second"];
 
 impl PatchModel for GaussianPatches {
     fn clusters(&self) -> usize {
@@ -173,7 +177,13 @@ impl PatchModel for GaussianPatches {
             self.stacked(|c| c.log_weights.shallow_clone()),
             self.stacked(share),
         ];
-        let all = [("centre", self.centre.shallow_clone()), ("covariance", self.covariance.shallow_clone())];
+        let all = [
+            ("centre", self.centre.shallow_clone()),
+            ("covariance", self.covariance.shallow_clone()),
+            ("order", self.order.shallow_clone()),
+            ("group", self.common.group_of()),
+            ("scales", self.common.scales.shallow_clone()),
+        ];
         let low_rank = |part: fn(&LowRank) -> &Tensor| {
             self.stacked(|c| part(c.low_rank.as_ref().expect("looked at before")).shallow_clone())
         };
@@ -182,29 +192,30 @@ impl PatchModel for GaussianPatches {
         all.into_iter()
             .chain(NAMES.into_iter().zip(own))
             .chain(factors.into_iter().flatten())
-            .map(|(name, t)| (format!("patch.{name}"), t))
+            .map(|(name, t)| (name.to_owned(), t))
             .collect()
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
         let part = |i: usize| self.stacked(|c| c.remembered(self.examples).parts()[i].shallow_clone());
-        MEMORY.into_iter().enumerate().map(|(i, name)| (format!("patch.{name}"), part(i))).collect()
+        MEMORY.into_iter().enumerate().map(|(i, name)| (name.to_owned(), part(i))).collect()
     }
 
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn restore(&mut self, saved: &Named) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let d = self.ranges.len() as i64;
         let scales = self.common.count();
-        let mean = shaped(tensors, "mean", &[-1, d])?;
+        let own = &self.common.scales;
+        let same = saved.doubles("scales", &own.size())? == own;
+        require!(same, "tensor {} of the checkpoint holds other scales than the configuration", saved.name("scales"));
+        let mean = saved.doubles("mean", &[-1, d])?;
         let clusters = mean.size()[0];
-        let shape = shaped(tensors, "shape", &[clusters, d, d])?;
-        let log_weights = shaped(tensors, "log_weights", &[clusters, scales])?;
-        let share = shaped(tensors, "share", &[clusters])?;
+        let shape = saved.doubles("shape", &[clusters, d, d])?;
+        let log_weights = saved.doubles("log_weights", &[clusters, scales])?;
+        let share = saved.doubles("share", &[clusters])?;
         let factors = match self.common.rank {
             None => None,
-            Some(_) => {
-                Some((shaped(tensors, "loadings", &[clusters, d, -1])?, shaped(tensors, "noise", &[clusters, d])?))
-            }
+            Some(_) => Some((saved.doubles("loadings", &[clusters, d, -1])?, saved.doubles("noise", &[clusters, d])?)),
         };
         self.marginal.forget();
         let numbers: Vec<i64> = (0..clusters).collect();
@@ -220,11 +231,11 @@ impl PatchModel for GaussianPatches {
         self.components = numbers.into_iter().map(one).collect();
         Ok(())
     }
-    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn restore_learning(&mut self, saved: &Named) -> Result<()> {
         let (k, d) = (self.components.len() as i64, self.ranges.len() as i64);
         let (s, g) = (self.common.count(), self.common.groups.len() as i64);
         let shapes: [&[i64]; 4] = [&[k, s], &[k, g, g], &[k, g, d], &[k, d, d]];
-        let [scales, weight, first, second] = [0, 1, 2, 3].map(|i| shaped(tensors, MEMORY[i], shapes[i]));
+        let [scales, weight, first, second] = [0, 1, 2, 3].map(|i| saved.doubles(MEMORY[i], shapes[i]));
         let (scales, weight, first, second) = (scales?, weight?, first?, second?);
         for (component, k) in self.components.iter().zip(0..) {
             let [scales, weight, first, second] = [scales, weight, first, second].map(|t| t.get(k).copy());

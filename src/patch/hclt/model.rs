@@ -15,9 +15,10 @@ use super::trees::{HcltPatches, lock};
 use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::device::{self, Read};
-use crate::em::{EmConfig, Learner};
+use crate::em::EmConfig;
 use crate::patch::config::Start;
 use crate::patch::model::{Marginals, Part, PatchModel};
+use crate::run::checkpoint::{Named, prefixed};
 
 impl PatchModel for HcltPatches {
     fn clusters(&self) -> usize {
@@ -132,30 +133,19 @@ impl PatchModel for HcltPatches {
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let width = Tensor::from_slice(&[self.width.heads as i64, self.width.states as i64]);
-        let fixed = [
-            ("patch.trees", self.trees_tensor()),
-            ("patch.width", width),
-            ("patch.marginals", self.marginals.shallow_clone()),
-        ];
+        let fixed = [("trees", self.trees_tensor()), ("marginals", self.marginals.shallow_clone())];
         let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
-        for (i, forest) in self.forests.iter().map(lock).enumerate() {
-            all.extend(forest.circuit.parameters().named(&format!("patch.{i}")));
-        }
+        all.extend(self.joined(|forest| forest.circuit.by_variable(forest.circuit.parameters())));
         all
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
-        let mut all = Vec::new();
-        for (i, forest) in self.forests.iter().map(lock).enumerate() {
-            let state = forest.learner.as_ref().map(Learner::state).unwrap_or_default();
-            all.extend(state.into_iter().map(|(name, tensor)| (format!("patch.{i}.{name}"), tensor)));
-        }
-        all
+        let state = |forest: &Forest| forest.learner.as_ref().map(|l| l.state(&forest.circuit)).unwrap_or_default();
+        prefixed("learner", self.joined(state))
     }
 
-    fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let (trees, marginals) = read_structure(tensors, &self.ranges)?;
+    fn restore(&mut self, saved: &Named) -> Result<()> {
+        let (trees, marginals) = read_structure(saved, &self.ranges)?;
         if trees != self.trees || *marginals != self.marginals {
             let new = Self::uniform(&self.config, trees, self.width, &self.ranges, marginals)?;
             (self.trees, self.forests, self.marginals) = (new.trees, new.forests, new.marginals);
@@ -164,24 +154,33 @@ impl PatchModel for HcltPatches {
                 forest.learner = self.learner_for(&forest);
             }
         }
-        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
-            let forest = &mut *forest;
-            let prefix = format!("patch.{i}");
-            forest.circuit.update(|parameters, _| parameters.restore(&prefix, tensors))?;
+        for mut forest in self.forests.iter().map(lock) {
+            let new = Parameters::uniform(forest.circuit.plan(), forest.circuit.kind(), forest.circuit.device());
+            forest.circuit.put_by_variable(&new, saved, &forest.trees)?;
+            forest.circuit.update(|parameters, _| parameters.assign(&new));
         }
         Ok(())
     }
 
-    fn restore_learning(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (i, mut forest) in self.forests.iter().map(lock).enumerate() {
-            let forest = &mut *forest;
-            if let Some(learner) = &mut forest.learner {
-                let dotted = format!("patch.{i}.");
-                let own =
-                    tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix(&dotted)?.to_owned(), t.shallow_clone())));
-                learner.restore(&forest.circuit, &own.collect())?;
+    fn restore_learning(&mut self, saved: &Named) -> Result<()> {
+        let saved = saved.under("learner");
+        for mut forest in self.forests.iter().map(lock) {
+            let Forest { circuit, learner, trees, .. } = &mut *forest;
+            if let Some(learner) = learner {
+                learner.restore(circuit, &saved, trees)?;
             }
         }
         Ok(())
+    }
+}
+
+impl HcltPatches {
+    /// Tensors of all forests, tree after tree.
+    fn joined(&self, of: impl Fn(&Forest) -> Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+        let mut by_name: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+        for forest in self.forests.iter().map(lock) {
+            of(&forest).into_iter().for_each(|(name, tensor)| by_name.entry(name).or_default().push(tensor));
+        }
+        by_name.into_iter().map(|(name, parts)| (name, Tensor::cat(&parts, 0))).collect()
     }
 }

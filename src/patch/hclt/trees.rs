@@ -1,6 +1,5 @@
 //! The trees of a model, shared out over forests.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::Result;
@@ -16,6 +15,7 @@ use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
 use crate::patch::config::HcltConfig;
 use crate::patch::model::{MISSING, PatchModel};
+use crate::run::checkpoint::Named;
 use crate::structure::chow_liu::Parents;
 
 /// Examples that are worth a thread.
@@ -82,15 +82,11 @@ impl HcltPatches {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.
-    pub fn from_tensors(
-        config: &HcltConfig,
-        ranges: &[(i64, i64)],
-        tensors: &BTreeMap<String, Tensor>,
-    ) -> Result<Self> {
-        let (trees, marginals) = read_structure(tensors, ranges)?;
-        let width = read_width(config, tensors)?;
+    pub fn from_tensors(config: &HcltConfig, ranges: &[(i64, i64)], saved: &Named) -> Result<Self> {
+        let (trees, marginals) = read_structure(saved, ranges)?;
+        let width = read_width(saved, trees.len())?;
         let mut model = Self::uniform(config, trees, width, ranges, marginals)?;
-        model.restore(tensors)?;
+        model.restore(saved)?;
         Ok(model)
     }
 
