@@ -256,11 +256,7 @@ impl GaussianConfig {
     pub fn check(&self, path: &str, problems: &mut Problems) {
         let mut least = |name: &str, value: f64, least: f64| {
             let message = format!("expected a number of at least {least}, found {value}");
-            problems.check(
-                value >= least && (value.is_finite() || name == "ordered_window"),
-                format!("{path}.{name}"),
-                message,
-            );
+            problems.check(value >= least && value.is_finite(), format!("{path}.{name}"), message);
         };
         least("covariance.rank", self.covariance.rank().unwrap_or(1) as f64, 1.0);
         least("scales", self.scales as f64, 1.0);
