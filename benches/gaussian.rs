@@ -9,9 +9,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use lvd::em::EmConfig;
-use lvd::patch::PatchModel;
 use lvd::patch::config::GaussianConfig;
 use lvd::patch::gaussian::start;
+use lvd::patch::{Infer, Learn};
 use lvd::{device, random};
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
@@ -73,6 +73,7 @@ fn measure(components: i64) {
     let mut model =
         start::from_members(&GaussianConfig::default(), &members, &ranges, Device::Cpu).expect("enough patches");
     let x = patches(PATCHES, 1 << 20);
+    let seen = model.complete(&x);
     let whitener = Tensor::rand([DIMENSIONS, DIMENSIONS], (Kind::Float, Device::Cpu));
     let gemm = median(|| {
         for _ in 0..components {
@@ -83,15 +84,15 @@ fn measure(components: i64) {
     let square = (PATCHES * DIMENSIONS * DIMENSIONS) as f64 / 1e9;
     let rate = 2.0 * square * components as f64 / gemm;
     let expectation = median(|| {
-        let _ = black_box(model.log_likelihood(&x).expect("patches fit"));
+        let _ = black_box(model.log_likelihood(&seen).expect("patches fit"));
     });
-    model.start(&EmConfig::default(), 6e5);
+    model.begin(&EmConfig::default(), 6e5);
     let mut kept = 0.0;
     let whole = median(|| {
         for _ in 0..MICRO {
-            let posterior = model.log_likelihood(&x).expect("patches fit").softmax(1, Kind::Float);
+            let posterior = model.log_likelihood(&seen).expect("patches fit").softmax(1, Kind::Float);
             kept = posterior.ge(1e-3).sum(Kind::Int64).double_value(&[]) / PATCHES as f64;
-            model.accumulate(&x, &posterior).expect("patches fit");
+            model.accumulate(&seen, &posterior).expect("patches fit");
         }
         model.step(0.1);
     }) / MICRO as f64;

@@ -11,6 +11,7 @@ pub mod growing;
 
 use crate::data::augment::Augment;
 use crate::data::pictures::Pictures;
+use crate::group::Group;
 use crate::run::metrics::Metrics;
 use crate::run::stage::StageFolder;
 
@@ -34,6 +35,8 @@ pub struct Session<'a> {
     pub micro_batch: usize,
     /// Validation pictures looked at after every epoch.
     pub watched: usize,
+    /// Over which processes statistics are summed before every step.
+    pub group: &'a dyn Group,
 }
 
 impl Session<'_> {

@@ -15,8 +15,6 @@ pub mod checkpoint;
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::circuit::Circuit;
@@ -25,33 +23,9 @@ use crate::circuit::mixing::mix;
 use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::latent_tree::certain;
-use crate::patch::{Input, PatchModel};
+use crate::patch::{PatchEvidence, PatchModel, Reading};
 use crate::random::Draws;
 use crate::{refusal, require};
-
-/// Which number stands for log P(x). Every number says which reading it is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Reading {
-    /// The probability that the circuit gives the integers.
-    Exact,
-    /// The bound `E_u log p(x + u)`, u even in [0, 1)^D, of a density.
-    Density,
-    /// The probability mass of unit intervals, one variable of a patch after the other.
-    Ordered,
-}
-
-impl Reading {
-    /// Its name in tables and files.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Density => "density",
-            Self::Ordered => "ordered",
-        }
-    }
-}
 
 /// p(z).
 pub enum Prior {
@@ -90,9 +64,9 @@ impl Mixture {
     ///
     /// # Errors
     /// When the patches do not fit.
-    pub fn patch_log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
-        let (b, l, d) = patches.size3()?;
-        Ok(self.patches.log_likelihood(&patches.reshape([b * l, d]))?.view([b, l, self.patches.clusters() as i64]))
+    pub fn patch_log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
+        let (b, l, _) = patches.values().size3()?;
+        Ok(self.patches.log_likelihood(&patches.flat())?.view([b, l, self.patches.clusters() as i64]))
     }
 
     /// log p(x) in nats, float64 `[B]`, from [`Mixture::patch_log_likelihood`].
@@ -132,7 +106,7 @@ impl Mixture {
     ///
     /// # Errors
     /// When the patches do not fit.
-    pub fn decompose(&self, patches: &Tensor) -> Result<Decomposition> {
+    pub fn decompose(&self, patches: &PatchEvidence) -> Result<Decomposition> {
         let _guard = tch::no_grad_guard();
         let log_likelihood = self.patch_log_likelihood(patches)?;
         let (total, posterior) = self.posterior(&log_likelihood)?;
@@ -185,11 +159,9 @@ impl Mixture {
     /// The readings that this model has; the first is the one that it learns from.
     #[must_use]
     pub fn readings(&self) -> Vec<Reading> {
-        match self.patches.input() {
-            Input::Integers => vec![Reading::Exact],
-            Input::Dequantised if self.view.has_integers() => vec![Reading::Density, Reading::Ordered],
-            Input::Dequantised => vec![Reading::Density],
-        }
+        let mut readings = self.patches.readings();
+        readings.retain(|reading| *reading != Reading::Ordered || self.view.has_integers());
+        readings
     }
 
     /// The patches `[B, L, D]` of pixels u8 `[B, H, W, C]` for a reading, on the model's device; noise for the density
@@ -197,7 +169,7 @@ impl Mixture {
     ///
     /// # Errors
     /// A refusal where the model has no such reading.
-    pub fn evidence(&self, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<Tensor> {
+    pub fn evidence(&self, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<PatchEvidence> {
         self.evidence_of(&self.view, pixels, reading, draws)
     }
 
@@ -205,7 +177,7 @@ impl Mixture {
     ///
     /// # Errors
     /// As [`Mixture::evidence`].
-    pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<Tensor> {
+    pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<PatchEvidence> {
         let readings = self.readings();
         if reading == Reading::Ordered && readings == [Reading::Density] {
             return Err(refusal!(
@@ -220,10 +192,11 @@ impl Mixture {
             readings.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
         );
         let pixels = pixels.to_device(self.patches.device());
-        match reading {
-            Reading::Density => Ok(view.dequantised(&pixels, draws)),
-            Reading::Exact | Reading::Ordered => view.integers(&pixels),
-        }
+        let values = match reading {
+            Reading::Density => view.dequantised(&pixels, draws),
+            Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
+        };
+        Ok(PatchEvidence::new(&values, reading))
     }
 }
 

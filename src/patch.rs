@@ -1,10 +1,12 @@
-//! The patch model: p(patch | cluster) for all clusters at once, behind a small trait.
+//! The patch model: p(patch | cluster) for all clusters at once, behind small traits.
 
+pub mod evidence;
 pub mod model;
 pub mod config;
 pub mod gaussian;
 pub mod hclt;
 mod family;
 
+pub use evidence::{PatchEvidence, Reading};
 pub use family::{from_tensors, start};
-pub use model::{Input, MISSING, Marginals, Part, PatchModel, same_family};
+pub use model::{Grow, Infer, Learn, Marginals, Part, PatchModel, same_family};

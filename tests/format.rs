@@ -7,7 +7,7 @@ use std::process::Command;
 use lvd::data::{self, Split};
 use lvd::experiment::stage::Stage;
 use lvd::experiment::{models, read};
-use lvd::mixture::Reading;
+use lvd::patch::Reading;
 use lvd::random::Draws;
 use lvd::run::RunFolder;
 use tch::{Device, Kind, Tensor};
@@ -80,7 +80,8 @@ fn stage_agrees(folder: &Path, stage: Stage, tolerance: f64) {
         let patches = model.evidence(&pixels, reading, &draws).unwrap();
         let nats = -model.log_likelihood(&model.patch_log_likelihood(&patches).unwrap()).unwrap();
         let [seen_at, nats_at] = ["seen.npy", "nats.npy"].map(|name| folder.join(name));
-        let seen = if reading == Reading::Density { patches.to_kind(Kind::Double) } else { pixels.shallow_clone() };
+        let seen =
+            if reading == Reading::Density { patches.values().to_kind(Kind::Double) } else { pixels.shallow_clone() };
         seen.write_npy(&seen_at).unwrap();
         nats.to_kind(Kind::Double).write_npy(&nats_at).unwrap();
         compare(&file, &seen_at, &nats_at, reading.name(), tolerance);

@@ -1,11 +1,11 @@
 //! Gaussian patches against references in float64, enumeration, numerical integration and the theorems of EM.
 
 use lvd::em::EmConfig;
-use lvd::patch::PatchModel;
 use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 use lvd::patch::gaussian::component::Component;
 use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
+use lvd::patch::{Grow, Infer, Learn, PatchEvidence, Reading};
 use lvd::random::rng;
 use lvd::run::checkpoint::Named;
 use rand::RngExt;
@@ -14,6 +14,17 @@ use tch::{Device, Kind, Tensor};
 const LEVELS: i64 = 5;
 
 /// Everything exact: float64, nothing left out.
+/// Floats as points of the density (NaN: not observed), integers in order.
+fn seen(x: &Tensor) -> PatchEvidence {
+    if !x.is_floating_point() {
+        return PatchEvidence::new(x, Reading::Ordered);
+    }
+    let observed = x.isnan().logical_not();
+    let all = bool::try_from(observed.all()).unwrap();
+    let seen = PatchEvidence::new(x, Reading::Density);
+    if all { seen } else { seen.with_observed(&observed) }
+}
+
 fn exact() -> GaussianConfig {
     GaussianConfig {
         double: true,
@@ -94,7 +105,7 @@ fn the_density_is_that_of_the_definition_and_marginals_are_its_integrals() {
     for (config, d) in [(exact(), 3), (apart(), 3), (apart(), 6)] {
         let model = model(&config, 2, d);
         let x = patches(7, d, 9);
-        let found = model.log_likelihood(&x).unwrap();
+        let found = model.log_likelihood(&seen(&x)).unwrap();
         for (i, k) in (0..7).flat_map(|i| [(i, 0), (i, 1)]) {
             assert_close(found.double_value(&[i, k]), reference(&config, &model, &x.get(i), k), 1e-10);
         }
@@ -110,11 +121,11 @@ fn integrates(model: &GaussianPatches, d: i64) {
     let line = Tensor::linspace(-40.0, 50.0, grid, (Kind::Double, Device::Cpu));
     let filled = one.unsqueeze(0).expand([grid, d], false).copy();
     filled.select(1, 1).copy_(&line);
-    let density = model.log_likelihood(&filled).unwrap().exp();
+    let density = model.log_likelihood(&seen(&filled)).unwrap().exp();
     let integral = density.sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
     let first = line.unsqueeze(0).matmul(&density).get(0) * (90.0 / 3999.0) / &integral;
     let _ = one.get(1).fill_(f64::NAN);
-    let marginal = model.log_likelihood(&one.unsqueeze(0)).unwrap().get(0).exp();
+    let marginal = model.log_likelihood(&seen(&one.unsqueeze(0))).unwrap().get(0).exp();
     let centre = tensor(model, "centre");
     for k in 0..2 {
         assert_close(marginal.double_value(&[k]), integral.double_value(&[k]), 1e-6);
@@ -123,11 +134,12 @@ fn integrates(model: &GaussianPatches, d: i64) {
         let order = if d == 3 { vec![0i64, 1, 2] } else { vec![0, 3, 1, 2, 4, 5] };
         let place = order.iter().position(|&v| v == 1).unwrap() as i64;
         let ordered = (&one - &centre).index_select(0, &Tensor::from_slice(&order));
-        let found = conditional_mean(&ordered.unsqueeze(0), &component).double_value(&[0, place]);
+        let found = conditional_mean(&ordered.unsqueeze(0), &ordered.isnan().logical_not().unsqueeze(0), &component)
+            .double_value(&[0, place]);
         assert_close(found + centre.double_value(&[1]), first.double_value(&[k]), 1e-6);
     }
     let nothing = Tensor::full([2, d], f64::NAN, (Kind::Double, Device::Cpu));
-    assert!(model.log_likelihood(&nothing).unwrap().abs().max().double_value(&[]) < 1e-300);
+    assert!(model.log_likelihood(&seen(&nothing)).unwrap().abs().max().double_value(&[]) < 1e-300);
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn conditionals_are_schur_complements() {
     let [mean, shape] = &parts;
     let x = Tensor::from_slice(&[f64::NAN, 1.5, f64::NAN, 0.5]);
     let component = Component::new(mean, shape, &tensor(&model, "log_weights").get(0), 1.0, model.common());
-    let found = conditional_mean(&x.unsqueeze(0), &component).get(0);
+    let found = conditional_mean(&x.unsqueeze(0), &x.isnan().logical_not().unsqueeze(0), &component).get(0);
     // The precision matrix knows both: E[m | o] = mu_m - P_mm^-1 P_mo (x_o - mu_o), Cov = P_mm^-1.
     let precision = shape.inverse();
     let missing = Tensor::from_slice(&[0i64, 2]);
@@ -157,7 +169,7 @@ fn the_ordered_reading_sums_to_one_and_is_no_less_than_the_bound() {
     for (d, scales, config) in [(2, 1, exact()), (2, 3, exact()), (3, 3, exact()), (3, 3, apart())] {
         let model = model(&GaussianConfig { scales, ..config }, 2, d);
         let worlds = worlds(d as u32);
-        let mass = model.log_likelihood(&worlds).unwrap();
+        let mass = model.log_likelihood(&seen(&worlds)).unwrap();
         let sums = mass.exp().sum_dim_intlist(0, false, Kind::Double);
         for k in 0..2 {
             assert_close(sums.double_value(&[k]), 1.0, 1e-12);
@@ -167,7 +179,7 @@ fn the_ordered_reading_sums_to_one_and_is_no_less_than_the_bound() {
     let narrow = GaussianConfig { ordered_window: 0.5, ..exact() };
     let (all, some) = (model(&exact(), 2, 2), model(&narrow, 2, 2));
     let worlds = worlds(2);
-    let excess = some.log_likelihood(&worlds).unwrap() - all.log_likelihood(&worlds).unwrap();
+    let excess = some.log_likelihood(&seen(&worlds)).unwrap() - all.log_likelihood(&seen(&worlds)).unwrap();
     assert!(excess.max().double_value(&[]) <= 1e-12);
 }
 
@@ -182,13 +194,13 @@ fn the_density_bound_is_below_the_mass_of_its_box() {
             _ => Tensor::cartesian_prod(&[step.shallow_clone(), step]),
         };
         for world in worlds(d as u32).to_kind(Kind::Double).split(1, 0) {
-            let density = model.log_likelihood(&(&noise + &world)).unwrap().select(1, 0);
+            let density = model.log_likelihood(&seen(&(&noise + &world))).unwrap().select(1, 0);
             let bound = density.mean(Kind::Double).double_value(&[]);
             let mass = density.exp().mean(Kind::Double).double_value(&[]).ln();
             assert!(bound <= mass + 1e-12, "{bound} above {mass}");
             if d == 1 {
                 // In one dimension the ordered reading is the box itself, but for the tails.
-                let ordered = model.log_likelihood(&world.to_kind(Kind::Int64)).unwrap().double_value(&[0, 0]);
+                let ordered = model.log_likelihood(&seen(&world.to_kind(Kind::Int64))).unwrap().double_value(&[0, 0]);
                 let inside = (1..LEVELS - 1).contains(&world.int64_value(&[0, 0]));
                 assert!(ordered >= mass - 1e-4);
                 assert!(!inside || (ordered - mass).abs() < 1e-4, "{ordered}, box {mass}");
@@ -200,7 +212,7 @@ fn the_density_bound_is_below_the_mass_of_its_box() {
 /// ln p(data) and the logarithm of the priors on shapes and scales, with even clusters.
 fn objective(model: &GaussianPatches, x: &Tensor, config: &GaussianConfig, pseudocount: f64) -> f64 {
     let k = model.clusters() as i64;
-    let likelihood = (model.log_likelihood(x).unwrap() - (k as f64).ln()).logsumexp(1, false);
+    let likelihood = (model.log_likelihood(&seen(x)).unwrap() - (k as f64).ln()).logsumexp(1, false);
     let covariance = tensor(model, "covariance");
     let d = covariance.size()[0];
     let prior = covariance * config.prior_scale + Tensor::eye(d, (Kind::Double, Device::Cpu)) / 12.0;
@@ -227,16 +239,16 @@ fn never_falls(config: &GaussianConfig) {
     let mut model = model(config, 3, 3);
     let x = patches(200, 3, 77);
     let em = EmConfig { pseudocount: 0.7, ..EmConfig::default() };
-    model.start(&em, 200.0);
+    model.begin(&em, 200.0);
     let mut before = f64::NEG_INFINITY;
     for _ in 0..15 {
         let now = objective(&model, &x, config, em.pseudocount);
         assert!(now >= before - 1e-8, "{before} -> {now}");
         before = now;
-        let posterior = model.log_likelihood(&x).unwrap().softmax(1, Kind::Double);
+        let posterior = model.log_likelihood(&seen(&x)).unwrap().softmax(1, Kind::Double);
         // Two micro-batches make the same step as one.
         for (x, posterior) in x.split(120, 0).iter().zip(posterior.split(120, 0)) {
-            model.accumulate(x, &posterior).unwrap();
+            model.accumulate(&seen(x), &posterior).unwrap();
         }
         model.step(1.0);
     }
@@ -247,9 +259,9 @@ fn a_step_from_the_statistics_that_the_parameters_imply_changes_nothing() {
     for config in [exact(), apart()] {
         let mut model = model(&GaussianConfig { floor: 1e-9, ..config }, 2, 3);
         let before = [tensor(&model, "mean"), tensor(&model, "shape")];
-        model.start(&EmConfig { pseudocount: 0.0, ..EmConfig::default() }, 40.0);
+        model.begin(&EmConfig { pseudocount: 0.0, ..EmConfig::default() }, 40.0);
         let x = patches(30, 3, 5);
-        model.accumulate(&x, &Tensor::full([30, 2], 0.5, (Kind::Double, Device::Cpu))).unwrap();
+        model.accumulate(&seen(&x), &Tensor::full([30, 2], 0.5, (Kind::Double, Device::Cpu))).unwrap();
         model.step(1e-12);
         for (before, after) in before.iter().zip([tensor(&model, "mean"), tensor(&model, "shape")]) {
             assert!((before - after).abs().max().double_value(&[]) < 1e-9);
@@ -265,7 +277,7 @@ fn samples_occur_as_often_as_the_ordered_reading_says() {
     // A sample is a draw of the density, floored and clipped: boxes are near, but not equal to, the ordered masses.
     let index = drawn.select(1, 0) + drawn.select(1, 1) * LEVELS;
     let share = index.bincount(None::<&Tensor>, LEVELS * LEVELS).to_kind(Kind::Double) / 4000.0;
-    let mass = model.log_likelihood(&worlds).unwrap().select(1, 0).exp();
+    let mass = model.log_likelihood(&seen(&worlds)).unwrap().select(1, 0).exp();
     let total_variation = (share - mass).abs().sum(Kind::Double).double_value(&[]) / 2.0;
     assert!(total_variation < 0.08, "{total_variation}");
 }
@@ -294,16 +306,16 @@ fn data_of_a_known_mixture_cost_its_entropy() {
     let noise: Vec<f64> = (0..x.numel()).map(|_| rng.random::<f64>()).collect();
     let dequantised = x.to_kind(Kind::Double) + Tensor::from_slice(&noise).view_as(&x);
     let nats = |model: &GaussianPatches| {
-        let log = (model.log_likelihood(&dequantised).unwrap() - 2f64.ln()).logsumexp(1, false);
+        let log = (model.log_likelihood(&seen(&dequantised)).unwrap() - 2f64.ln()).logsumexp(1, false);
         (-log.mean(Kind::Double).double_value(&[]), log.std(true).double_value(&[]) / 6000f64.sqrt())
     };
     let (entropy, error) = nats(&truth);
     let mut learned = model(&exact(), 2, 2);
     learned.randomise(&mut rng);
-    learned.start(&EmConfig::default(), 6000.0);
+    learned.begin(&EmConfig::default(), 6000.0);
     for _ in 0..60 {
-        let posterior = (learned.log_likelihood(&dequantised).unwrap()).softmax(1, Kind::Double);
-        learned.accumulate(&dequantised, &posterior).unwrap();
+        let posterior = (learned.log_likelihood(&seen(&dequantised)).unwrap()).softmax(1, Kind::Double);
+        learned.accumulate(&seen(&dequantised), &posterior).unwrap();
         learned.step(1.0);
     }
     assert!(nats(&learned).0 <= entropy + 3.0 * error, "{} against {entropy} +- {error}", nats(&learned).0);
@@ -314,15 +326,15 @@ fn float32_agrees_with_float64_and_order_does_not_matter() {
     let d = 70; // wide enough for the split triangle
     let (double, single) = (model(&exact(), 2, d), model(&GaussianConfig { double: false, ..exact() }, 2, d));
     let x = patches(33, d, 3);
-    let [a, b] = [double.log_likelihood(&x).unwrap(), single.log_likelihood(&x).unwrap()];
+    let [a, b] = [double.log_likelihood(&seen(&x)).unwrap(), single.log_likelihood(&seen(&x)).unwrap()];
     assert!((&a - b.to_kind(Kind::Double)).abs().max().double_value(&[]) < 1e-2);
     let integers = x.floor().to_kind(Kind::Int64);
-    let [a, b] = [double.log_likelihood(&integers).unwrap(), single.log_likelihood(&integers).unwrap()];
+    let [a, b] = [double.log_likelihood(&seen(&integers)).unwrap(), single.log_likelihood(&seen(&integers)).unwrap()];
     assert!((&a - b.to_kind(Kind::Double)).abs().max().double_value(&[]) < 1e-2);
     // Components the other way round: the same numbers the other way round.
     let turned: Vec<Tensor> = (0..2).rev().map(|k| patches(20, d, k)).collect();
     let turned = start::from_members(&exact(), &turned, &vec![(0, LEVELS - 1); d as usize], Device::Cpu).unwrap();
-    let difference = double.log_likelihood(&x).unwrap() - turned.log_likelihood(&x).unwrap().flip([1]);
+    let difference = double.log_likelihood(&seen(&x)).unwrap() - turned.log_likelihood(&seen(&x)).unwrap().flip([1]);
     assert!(difference.abs().max().double_value(&[]) < 1e-9);
 }
 
@@ -344,16 +356,16 @@ fn constant_and_two_valued_pixels_give_finite_numbers() {
     for prior_strength in [0.0, 50.0] {
         let config = GaussianConfig { prior_strength, ..GaussianConfig::default() };
         let mut model = start::from_members(&config, &[x.shallow_clone()], &[(0, 255); 4], Device::Cpu).unwrap();
-        model.start(&EmConfig::default(), 200.0);
+        model.begin(&EmConfig::default(), 200.0);
         for _ in 0..5 {
-            model.accumulate(&x, &Tensor::ones([200, 1], (Kind::Float, Device::Cpu))).unwrap();
+            model.accumulate(&seen(&x), &Tensor::ones([200, 1], (Kind::Float, Device::Cpu))).unwrap();
             model.step(1.0);
         }
         let strange = Tensor::from_slice(&[255i64, 0, 255, 0, 0, 255, 255, 255]).view([2, 4]);
-        for log in [model.log_likelihood(&x).unwrap(), model.log_likelihood(&strange).unwrap()] {
+        for log in [model.log_likelihood(&seen(&x)).unwrap(), model.log_likelihood(&seen(&strange)).unwrap()] {
             assert_eq!(log.isfinite().all().int64_value(&[]), 1, "{prior_strength}: {log:?}");
         }
-        assert!(model.log_likelihood(&strange).unwrap().max().double_value(&[]) <= 0.0);
+        assert!(model.log_likelihood(&seen(&strange)).unwrap().max().double_value(&[]) <= 0.0);
     }
 }
 
@@ -372,12 +384,12 @@ fn splits(config: &GaussianConfig) {
     let x = patches(9, 3, 50);
     let tensors = model.tensors().into_iter().collect();
     let again = GaussianPatches::from_tensors(config, &ranges, &Named::new(&tensors)).unwrap();
-    assert!(again.log_likelihood(&x).unwrap() == model.log_likelihood(&x).unwrap());
+    assert!(again.log_likelihood(&seen(&x)).unwrap() == model.log_likelihood(&seen(&x)).unwrap());
     let one = start::from_members(&exact(), &[Tensor::cat(&members, 0)], &ranges, Device::Cpu).unwrap();
     let all = Tensor::cat(&members, 0);
     let nats = |m: &GaussianPatches| {
         let k = (m.clusters() as f64).ln();
-        -(m.log_likelihood(&all).unwrap() - k).logsumexp(1, false).mean(Kind::Double).double_value(&[])
+        -(m.log_likelihood(&seen(&all)).unwrap() - k).logsumexp(1, false).mean(Kind::Double).double_value(&[])
     };
     assert!(nats(&model) < nats(&one));
 }
@@ -385,19 +397,20 @@ fn splits(config: &GaussianConfig) {
 #[test]
 fn what_cannot_be_answered_is_refused() {
     let model = model(&exact(), 1, 2);
-    let missing = Tensor::from_slice(&[1i16, lvd::patch::MISSING as i16]).view([1, 2]);
+    let observed = Tensor::from_slice(&[true, false]);
+    let missing = seen(&Tensor::from_slice(&[1i16, 0]).view([1, 2])).with_observed(&observed);
     assert_eq!(
         model.log_likelihood(&missing).unwrap_err().to_string(),
         "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
     );
     let outside = Tensor::from_slice(&[1i64, LEVELS]).view([1, 2]);
     assert_eq!(
-        model.log_likelihood(&outside).unwrap_err().to_string(),
+        model.log_likelihood(&seen(&outside)).unwrap_err().to_string(),
         "the patches hold a value outside the range of its variable"
     );
     let wide = Tensor::zeros([1, 3], (Kind::Double, Device::Cpu));
     assert_eq!(
-        model.log_likelihood(&wide).unwrap_err().to_string(),
+        model.log_likelihood(&seen(&wide)).unwrap_err().to_string(),
         "the patches have 3 numbers each, the Gaussians expect 2"
     );
 }

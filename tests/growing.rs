@@ -13,7 +13,7 @@ use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
 use lvd::patch::config::{GaussianConfig, HcltConfig, Start};
 use lvd::patch::hclt::HcltPatches;
 use lvd::patch::hclt::start;
-use lvd::patch::{Input, Part, PatchModel, gaussian};
+use lvd::patch::{Grow, Infer, Part, PatchModel, Reading, gaussian};
 use lvd::random::rng;
 use lvd::run::checkpoint::Named;
 use lvd::structure::config::TreeConfig;
@@ -231,9 +231,10 @@ fn families() -> [(Box<dyn PatchModel>, Tensor, Tensor); 2] {
 #[test]
 fn gathering_copies_clusters_in_the_order_asked_for() {
     for (model, _, patches) in families() {
-        let before = model.log_likelihood(&patches).unwrap();
+        let before = model.log_likelihood(&model.complete(&patches)).unwrap();
         let part = |cluster| Part { model: &*model, cluster, share: 0.3 };
-        let after = model.gather(&[part(1), part(0), part(1)]).unwrap().log_likelihood(&patches).unwrap();
+        let after =
+            model.gather(&[part(1), part(0), part(1)]).unwrap().log_likelihood(&model.complete(&patches)).unwrap();
         let order = Tensor::from_slice(&[1i64, 0, 1]);
         assert!(distance(&before.index_select(1, &order), &after) < 1e-3);
     }
@@ -251,25 +252,31 @@ fn trees_of_several_heads_are_gathered_whole() {
         HcltConfig { states: 2, tree: TreeConfig::Given { parents: PARENTS.to_vec() }, ..HcltConfig::default() };
     let mut rng = rng(1, "t", 0);
     let model = start::from_members(&config, &members, &RANGES, Start::Quantile, Device::Cpu, &mut rng).unwrap();
-    let single = model.log_likelihood(&patches).unwrap();
+    let single = model.log_likelihood(&model.complete(&patches)).unwrap();
     let two: Vec<HcltPatches> =
         (0..2).map(|k| model.of_tables(k, &model.with_equal_heads(k, 2), &mut rng).unwrap()).collect();
     let part = |m: usize, cluster| Part { model: &two[m], cluster, share: 0.25 };
     let joined = model.gather(&[part(1, 0), part(1, 1), part(0, 0), part(0, 1)]).unwrap();
     let order = Tensor::from_slice(&[1i64, 1, 0, 0]);
-    assert!(distance(&single.index_select(1, &order), &joined.log_likelihood(&patches).unwrap()) < 1e-4);
+    assert!(
+        distance(&single.index_select(1, &order), &joined.log_likelihood(&joined.complete(&patches)).unwrap()) < 1e-4
+    );
     // A checkpoint keeps the heads.
     let tensors = joined.tensors().into_iter().collect();
     let again = HcltPatches::from_tensors(&config, &RANGES, &Named::new(&tensors)).unwrap();
     assert_eq!(again.clusters(), 4);
-    assert_eq!(again.log_likelihood(&patches).unwrap(), joined.log_likelihood(&patches).unwrap());
+    assert_eq!(
+        again.log_likelihood(&again.complete(&patches)).unwrap(),
+        joined.log_likelihood(&joined.complete(&patches)).unwrap()
+    );
     let torn = model.gather(&[part(0, 1), part(0, 0)]).err().unwrap().to_string();
     assert_eq!(torn, "heads of a tree cannot be taken apart, nor trees of other widths joined");
 }
 
 /// The log-likelihood of all patches under a mixture.
 fn total(model: &dyn PatchModel, log_weights: &[f64], patches: &Tensor) -> f64 {
-    let joint = model.log_likelihood(patches).unwrap().to_kind(Kind::Double) + Tensor::from_slice(log_weights);
+    let joint =
+        model.log_likelihood(&model.complete(patches)).unwrap().to_kind(Kind::Double) + Tensor::from_slice(log_weights);
     joint.logsumexp(1, false).sum(Kind::Double).double_value(&[])
 }
 
@@ -298,7 +305,7 @@ fn gains_are_what_the_mixture_gains() {
         let exact = gain_by_definition(&*model, &weights, &halves, &patches);
         assert!((halves.gain - exact).abs() < 0.02 * exact.abs().max(1.0), "{} against {exact}", halves.gain);
         // Two blobs in one cluster, 200 of the held-out patches; two hidden states can tell them apart already.
-        if model.input() == Input::Dequantised {
+        if model.readings()[0] == Reading::Density {
             assert!(halves.gain > 100.0 && halves.gain > 3.0 * halves.error, "{}", halves.gain);
         }
         assert!((halves.log_weights.iter().map(|w| w.exp()).sum::<f64>() - 2.0 / 3.0).abs() < 1e-9);

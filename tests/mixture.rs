@@ -13,12 +13,17 @@ use lvd::mixture::train::{Parts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::hclt::start;
+use lvd::patch::{PatchEvidence, Reading};
 use lvd::random::rng;
 use lvd::run::checkpoint::Named;
 use lvd::structure::config::TreeConfig;
 use tch::{Device, Kind, Tensor};
 
 const CLUSTERS: i64 = 3;
+
+fn exact(patches: &Tensor) -> PatchEvidence {
+    PatchEvidence::new(patches, Reading::Exact)
+}
 
 fn view() -> View {
     let shape = PictureShape { height: 2, width: 4, channels: 1, levels: 2 };
@@ -68,7 +73,7 @@ fn all_codes() -> Tensor {
 fn joint(model: &Mixture) -> Tensor {
     let codes = all_codes();
     let prior = model.log_likelihood(&certain(&codes, CLUSTERS)).unwrap();
-    let patches = model.patch_log_likelihood(&worlds()).unwrap().to_kind(Kind::Double);
+    let patches = model.patch_log_likelihood(&exact(&worlds())).unwrap().to_kind(Kind::Double);
     let columns: Vec<Tensor> = (0..9)
         .map(|z| {
             let at = |i: i64| patches.select(1, i).select(1, codes.int64_value(&[z, i]));
@@ -87,7 +92,7 @@ fn close(a: &Tensor, b: &Tensor, tolerance: f64) {
 fn all_pictures_together_have_probability_one() {
     for tree in [false, true] {
         let model = model(tree);
-        let log_likelihood = model.log_likelihood(&model.patch_log_likelihood(&worlds()).unwrap()).unwrap();
+        let log_likelihood = model.log_likelihood(&model.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap();
         assert!((log_likelihood.exp().sum(Kind::Double).double_value(&[]) - 1.0).abs() < 1e-5);
     }
 }
@@ -97,7 +102,7 @@ fn likelihood_and_posterior_are_sums_over_all_clusters() {
     for tree in [false, true] {
         let model = model(tree);
         let joint = joint(&model);
-        let (total, posterior) = model.posterior(&model.patch_log_likelihood(&worlds()).unwrap()).unwrap();
+        let (total, posterior) = model.posterior(&model.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap();
         close(&total, &joint.logsumexp(1, false), 1e-5);
         let by_definition = (&joint - joint.logsumexp(1, true)).exp().view([256, 3, 3]);
         close(
@@ -116,7 +121,7 @@ fn likelihood_and_posterior_are_sums_over_all_clusters() {
 #[test]
 fn prior_plus_residual_minus_refund_is_the_total() {
     let model = model(true);
-    let parts = model.decompose(&worlds()).unwrap();
+    let parts = model.decompose(&exact(&worlds())).unwrap();
     let joint = joint(&model);
     let chosen = parts.codes.select(1, 0) * 3 + parts.codes.select(1, 1);
     let posterior = (&joint - joint.logsumexp(1, true)).gather(1, &chosen.unsqueeze(1), false).squeeze_dim(1);
@@ -141,7 +146,7 @@ fn joint_em_on_everything_never_lowers_the_likelihood() {
     let mut training = Training::new(&mut model, Parts { patches: true, prior: true }, &config, rows.len());
     let mut before = f64::NEG_INFINITY;
     for _ in 0..8 {
-        let total = training.accumulate(&data).unwrap().sum(Kind::Double).double_value(&[]);
+        let total = training.accumulate(&exact(&data)).unwrap().sum(Kind::Double).double_value(&[]);
         assert!(total >= before - 1e-3, "{total} after {before}");
         before = total;
         training.step(1.0);
@@ -154,7 +159,7 @@ fn a_checkpoint_brings_back_the_same_model() {
     let mut other = model(true);
     other.patches.randomise(&mut rng(9, "other", 0));
     let tensors = trained.tensors().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect::<BTreeMap<_, _>>();
-    let score = |m: &Mixture| m.log_likelihood(&m.patch_log_likelihood(&worlds()).unwrap()).unwrap();
+    let score = |m: &Mixture| m.log_likelihood(&m.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap();
     assert!((score(&other) - score(&trained)).abs().max().double_value(&[]) > 1e-3);
     other.restore(&Named::new(&tensors)).unwrap();
     close(&score(&other), &score(&trained), 1e-12);
@@ -168,7 +173,8 @@ fn sampled_pictures_follow_the_model() {
     let weights = Tensor::from_slice(&[1i64, 2, 4, 8, 16, 32, 64, 128]);
     let number = |t: &Tensor| (t.to_kind(Kind::Int64) * &weights).sum_dim_intlist(1, false, Kind::Int64);
     let counts = number(&drawn).bincount(None::<&Tensor>, 256).to_kind(Kind::Double);
-    let exact = model.log_likelihood(&model.patch_log_likelihood(&worlds()).unwrap()).unwrap().exp() * count as f64;
+    let exact =
+        model.log_likelihood(&model.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap().exp() * count as f64;
     let expected = exact.zeros_like().index_copy(0, &number(&worlds().view([-1, 8])), &exact);
     let chi_square = ((counts - &expected).square() / expected).sum(Kind::Double).double_value(&[]);
     // 255 degrees of freedom: mean 255, standard deviation 22.6; 355 is exceeded with probability below 1e-4.

@@ -8,10 +8,11 @@ use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
 use lvd::em::back_off::BackOffConfig;
 use lvd::em::{EmConfig, InputFamily, Rule};
+use lvd::group::Alone;
 use lvd::mixture::train::{Parts, Training};
-use lvd::mixture::{Mixture, Prior, Reading, even_weights};
-use lvd::patch;
+use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
+use lvd::patch::{self, PatchEvidence, Reading};
 use lvd::random::{Draws, rng};
 use lvd::run::checkpoint::Named;
 use rand::RngExt;
@@ -37,7 +38,7 @@ fn pictures(seed: u64) -> Tensor {
     Tensor::from_slice(&values).view([-1, 4, 4, 1])
 }
 
-fn evidence(model: &Mixture, step: u64) -> Tensor {
+fn evidence(model: &Mixture, step: u64) -> PatchEvidence {
     let numbers: Vec<usize> = (0..PICTURES).collect();
     let draws = Draws { seed: 1, purpose: "noise", pass: step, pictures: &numbers };
     model.evidence(&pictures(step), model.readings()[0], &draws).unwrap()
@@ -163,11 +164,15 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
     let worlds = view.integers(&Tensor::from_slice(&worlds).view([9, 1, 2, 1])).unwrap();
     // Clusters 0 and 1 have all patches, 0 more than 1: 2 and 3 are lost.
     let codes = Tensor::from_slice(&[0i64, 0, 1]).repeat([6]).view([9, 2]);
-    training.accumulate_assigned(&worlds, &codes).unwrap();
+    training.accumulate_assigned(&PatchEvidence::new(&worlds, Reading::Exact), &codes).unwrap();
     training.step(0.3);
     let lost = training.reseed(&mut rng(2, "reseed", 0)).unwrap();
     assert_eq!(lost, [(2, 0), (3, 1)]);
-    let total = model.log_likelihood(&model.patch_log_likelihood(&worlds).unwrap()).unwrap().exp().sum(Kind::Double);
+    let total = model
+        .log_likelihood(&model.patch_log_likelihood(&PatchEvidence::new(&worlds, Reading::Exact)).unwrap())
+        .unwrap()
+        .exp()
+        .sum(Kind::Double);
     assert!((total.double_value(&[]) - 1.0).abs() < 1e-6, "{total:?}");
     let Prior::Independent(log_weights) = &model.prior else { panic!("independent") };
     assert!((log_weights.exp().sum(Kind::Double).double_value(&[]) - 1.0).abs() < 1e-12);
@@ -202,6 +207,8 @@ fn values_outside_of_their_range_are_refused_by_every_family_and_reading() {
         for (wrong, row) in [(-1i64, 0), (12, 3), (-300, 1)] {
             let patches = Tensor::full([5, 1, 4], 3, (Kind::Int16, Device::Cpu));
             let _ = patches.get(row).get(0).get(2).fill_(wrong);
+            let reading = *model.readings().last().unwrap();
+            let patches = PatchEvidence::new(&patches, reading);
             assert!(model.patch_log_likelihood(&patches).is_err(), "{name}: {wrong}");
         }
     }
@@ -222,6 +229,7 @@ fn a_small_given_cluster_keeps_its_own_patches_through_a_whole_training() {
         let (stage, mut metrics) = (run.stage("first"), run.metrics().unwrap());
         stage.begin("inputs").unwrap();
         let mut session = Session {
+            group: &Alone,
             name: "first",
             stage: &stage,
             metrics: &mut metrics,

@@ -9,12 +9,14 @@
 //! Flows are theta * d log p / d theta; those of a region sum to the weight of the example. Where a message underflowed
 //! to 0 its flow is 0, not NaN.
 
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::Circuit;
 use super::forward::Messages;
 use super::parameters::Parameters;
 use super::plan::{Block, BlockInput};
+use crate::group::{Sum, sum_number};
 
 /// Rows added to the input tables at a time on the CPU.
 const CHUNK: i64 = 16_384;
@@ -76,6 +78,18 @@ impl Statistics {
         self.weight += other.weight;
         self.unsettled += other.unsettled;
         self
+    }
+
+    /// Hand out every sum over examples, to be summed over further parts of the data.
+    ///
+    /// # Errors
+    /// Those of `sum`.
+    pub fn hand_out(&mut self, sum: &mut Sum) -> Result<()> {
+        self.settle();
+        for tensor in self.totals.iter().flat_map(|totals| totals.edges.iter().chain(&totals.inputs)) {
+            sum(tensor)?;
+        }
+        sum_number(&mut self.weight, sum)
     }
 
     /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.

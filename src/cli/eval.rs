@@ -11,8 +11,8 @@ use crate::device::{self, DeviceChoice};
 use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
 use crate::experiment::stage::Stage;
-use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
+use crate::patch::Reading;
 use crate::require;
 
 #[derive(Debug, Args)]

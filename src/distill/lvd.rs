@@ -12,7 +12,7 @@ use crate::data::view::View;
 use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::{PatchConfig, Start};
-use crate::patch::{self, Input};
+use crate::patch::{self, Reading};
 use crate::random::{Draws, rng};
 use crate::run::interrupt;
 
@@ -62,9 +62,9 @@ fn members(
         }
         interrupt::check()?;
         let pixels = session.train.batch(indices)?;
-        let patches = match config.family.input() {
-            Input::Integers => view.integers(&pixels)?,
-            Input::Dequantised => {
+        let patches = match config.family.reading() {
+            Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
+            Reading::Density => {
                 let purpose = "noise of patches to start from";
                 view.dequantised(&pixels, &Draws { seed: session.seed, purpose, pass: 0, pictures: indices })
             }

@@ -18,6 +18,7 @@ use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{self, Measure, code_lengths};
 use crate::mixture::train::{Parts, Training};
 use crate::mixture::{Mixture, Prior};
+use crate::patch::PatchEvidence;
 use crate::random::{Draws, rng};
 use crate::refusal::Interrupted;
 use crate::run::{checkpoint, interrupt, progress};
@@ -116,6 +117,7 @@ impl Loop<'_, '_> {
             }
             pending = 0;
             let last = (self.config.epochs * self.steps_per_epoch - 1).max(1);
+            training.sum_over(self.session.group)?;
             training.step(self.config.step.at(step as f64 / last as f64));
             step += 1;
             if step == (epoch + 1) * self.steps_per_epoch {
@@ -210,7 +212,7 @@ fn accumulate(
             let augment = Augment { shifts: augment.shifts && independent, ..augment };
             let patches = augmented(training.model, some, augment, [noise, shifts])?;
             let total = training.accumulate(&patches)?.sum(Kind::Double).double_value(&[]);
-            Ok(Nats { sum: -total, numbers: patches.numel() })
+            Ok(Nats { sum: -total, numbers: patches.values().numel() })
         }
         Clusters::Given(codes) => {
             let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
@@ -223,7 +225,7 @@ fn accumulate(
 
 /// Patches `[B, L, D]` of a micro-batch as it is seen this time; `[1, P, D]` where shifts gave pictures of several sizes,
 /// which only independent latents allow.
-fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<Tensor> {
+fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<PatchEvidence> {
     let reading = model.readings()[0];
     let groups = augment.apply(&model.view, &some.pixels, shifts).into_iter().map(|seen| {
         let noise = Draws { pictures: &seen.pictures, ..*noise };
@@ -233,8 +235,8 @@ fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [
     if groups.len() == 1 {
         return Ok(groups.remove(0));
     }
-    let flat: Vec<Tensor> = groups.iter().map(|patches| patches.flatten(0, 1)).collect();
-    Ok(Tensor::cat(&flat, 0).unsqueeze(0))
+    let flat: Vec<Tensor> = groups.iter().map(|patches| patches.values().flatten(0, 1)).collect();
+    Ok(PatchEvidence::new(&Tensor::cat(&flat, 0).unsqueeze(0), reading))
 }
 
 /// Score of the first validation pictures.

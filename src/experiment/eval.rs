@@ -17,9 +17,9 @@ use super::stage::Stage;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Format, PictureOptions, Split};
 use crate::evaluate::{Score, bits_per_dimension};
-use crate::mixture::Reading;
 use crate::mixture::observed::Observed;
 use crate::mixture::score::{CodeLengths, Measure, code_lengths};
+use crate::patch::Reading;
 use crate::run::{RunFolder, atomically, progress};
 use crate::{device, refusal, require};
 

@@ -12,9 +12,9 @@ use crate::data::view::View;
 use crate::device::fault;
 use crate::latent_tree;
 use crate::mixture::checkpoint::saved_parents;
-use crate::mixture::{Mixture, Prior, Reading, even_weights};
-use crate::patch;
+use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::FamilyConfig;
+use crate::patch::{self, Reading};
 use crate::run::{Checkpoint, RunFolder, StageFolder, checkpoint};
 use crate::{refusal, require};
 

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::data::view::View;
 use crate::em::EmConfig;
 use crate::patch::config::{FamilyConfig, PatchConfig, Start};
-use crate::patch::{self, Input};
+use crate::patch::{self, Reading};
 use crate::random::rng;
 
 /// Clusters and patches that are measured.
@@ -39,14 +39,14 @@ impl Rate {
             return Ok(None);
         }
         let _guard = tch::no_grad_guard();
-        let patches = random_patches(view, config.family.input());
+        let patches = random_patches(view, config.family.reading());
         let members = patches.chunk(CLUSTERS as i64, 0);
         let mut random = rng(0, "rate", 1);
         let mut model = patch::start(config, &members, &view.ranges(), Start::Quantile, device, &mut random)?;
-        let patches = patches.to_device(device);
+        let patches = model.complete(&patches.to_device(device));
         let own = Tensor::arange(PATCHES, (Kind::Int64, device)).divide_scalar_mode(PATCHES / CLUSTERS as i64, "floor");
         let weights = own.one_hot(CLUSTERS as i64).to_kind(Kind::Float);
-        model.start(&EmConfig::default(), PATCHES as f64);
+        model.begin(&EmConfig::default(), PATCHES as f64);
         let mut once = || -> Result<Self> {
             let started = Instant::now();
             let _ = model.log_likelihood(&patches)?.sum(Kind::Double).double_value(&[]);
@@ -85,16 +85,16 @@ fn numbers(config: &PatchConfig, view: &View) -> f64 {
 }
 
 /// `[PATCHES, D]`, of the kind that a family learns from.
-fn random_patches(view: &View, input: Input) -> Tensor {
+fn random_patches(view: &View, reading: Reading) -> Tensor {
     let mut rng = rng(0, "rate", 0);
     let columns = view.ranges().into_iter().map(|(low, high)| {
         let values: Vec<i64> = (0..PATCHES).map(|_| rng.random_range(low..=high)).collect();
         Tensor::from_slice(&values)
     });
     let integers = Tensor::stack(&columns.collect::<Vec<_>>(), 1);
-    match input {
-        Input::Integers => integers.to_kind(Kind::Int16),
-        Input::Dequantised => integers.to_kind(Kind::Float) + 0.5,
+    match reading {
+        Reading::Exact | Reading::Ordered => integers.to_kind(Kind::Int16),
+        Reading::Density => integers.to_kind(Kind::Float) + 0.5,
     }
 }
 

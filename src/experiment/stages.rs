@@ -18,6 +18,7 @@ use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
 use crate::distill::training::{Clusters, train, watch};
 use crate::em::EmConfig;
+use crate::group::Alone;
 use crate::latent_tree::Codes;
 use crate::mixture::Mixture;
 use crate::mixture::train::Parts;
@@ -186,6 +187,7 @@ impl<'a> Conductor<'a> {
     fn session<'s>(&'s mut self, stage: Stage, folder: &'s StageFolder) -> Session<'s> {
         let Context { config, data, .. } = self.context;
         Session {
+            group: &Alone,
             name: stage.name(),
             stage: folder,
             metrics: &mut self.metrics,

@@ -15,6 +15,7 @@ use super::protocol::Protocol;
 use super::stage::Stage;
 use crate::data::{DataSet, Split};
 use crate::evaluate::bits_per_dimension;
+use crate::group::Alone;
 use crate::latents::Assignments;
 use crate::refusal::Interrupted;
 use crate::require;
@@ -175,7 +176,7 @@ pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
     let (assignments, inertia) = if teacher.code_count().is_some() {
         (features.codes()?, None)
     } else {
-        let codebook = config.latents.fit(&features, config.seed)?;
+        let codebook = config.latents.fit(&features, config.seed, &Alone)?;
         checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
         (codebook.assign_all(&features)?, codebook.inertia.last().copied())
     };

@@ -5,6 +5,7 @@
 
 use super::codebook::{nearest, pieces};
 use super::{Codebook, FeatureChunks, each_checked};
+use crate::group::{Alone, Group, Sum, sum_number};
 use crate::refusal::Problems;
 use crate::run::interrupt;
 use crate::{random, require};
@@ -60,11 +61,12 @@ impl KMeansConfig {
         );
     }
 
-    /// Fit centres on a sample of the source drawn by the seed; they live where the features do.
+    /// Fit centres on a sample of the source drawn by the seed; they live where the features do. Every Lloyd step sums over
+    /// the group.
     ///
     /// # Errors
     /// When there are fewer patches, or fewer distinct features, than clusters, or features that are not finite.
-    pub fn fit(&self, source: &dyn FeatureChunks, seed: u64) -> Result<Codebook> {
+    pub fn fit(&self, source: &dyn FeatureChunks, seed: u64, group: &dyn Group) -> Result<Codebook> {
         let mut problems = Problems::default();
         self.check("latents", &mut problems);
         problems.into_result("k-means")?;
@@ -79,7 +81,7 @@ impl KMeansConfig {
         let mut best: Option<Codebook> = None;
         for restart in 0..self.restarts {
             let mut rng = random::rng(seed, "k-means centres", restart as u64);
-            let found = self.lloyd(&points, plus_plus(&points, self.clusters, &mut rng)?)?;
+            let found = self.lloyd(&points, plus_plus(&points, self.clusters, &mut rng)?, group)?;
             if best.as_ref().is_none_or(|best| found.inertia.last() < best.inertia.last()) {
                 best = Some(found);
             }
@@ -93,15 +95,16 @@ impl KMeansConfig {
     /// When the points take too few distinct values.
     pub fn fit_from(&self, points: &Tensor, centres: Tensor, rng: &mut ChaCha8Rng) -> Result<Codebook> {
         let _guard = tch::no_grad_guard();
-        self.lloyd(points, add_centres(points, centres, self.clusters, rng)?)
+        self.lloyd(points, add_centres(points, centres, self.clusters, rng)?, &Alone)
     }
 
     /// Lloyd steps until the inertia stands still; the last inertia is that of the centres returned.
-    fn lloyd(&self, points: &Tensor, mut centres: Tensor) -> Result<Codebook> {
+    fn lloyd(&self, points: &Tensor, mut centres: Tensor, group: &dyn Group) -> Result<Codebook> {
         let mut inertia: Vec<f64> = Vec::new();
         loop {
             interrupt::check()?;
-            let sweep = Sweep::new(points, &centres);
+            let mut sweep = Sweep::new(points, &centres);
+            sweep.statistics(&mut |tensor| group.sum(tensor))?;
             let still = inertia.last().is_some_and(|before| before - sweep.inertia <= self.tolerance * before);
             inertia.push(sweep.inertia);
             let done = inertia.len() > self.iterations || sweep.inertia == 0.0 || (still && !sweep.has_empty());
@@ -139,6 +142,13 @@ impl Sweep {
         let errors = Tensor::cat(&errors, 0);
         let inertia = f64::try_from(errors.sum(Kind::Double)).expect("a number");
         Self { sums, counts: ids.bincount(None::<Tensor>, clusters).to_kind(Kind::Double), errors, inertia }
+    }
+
+    /// Hand out what has to be summed over all parts of the points: sums, counts, and the inertia.
+    fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
+        sum(&self.sums)?;
+        sum(&self.counts)?;
+        sum_number(&mut self.inertia, sum)
     }
 
     fn has_empty(&self) -> bool {
@@ -260,7 +270,7 @@ mod tests {
     }
 
     fn refused(config: &KMeansConfig, source: &Rows) -> String {
-        let error = config.fit(source, 1).unwrap_err();
+        let error = config.fit(source, 1, &Alone).unwrap_err();
         assert!(error.downcast_ref::<crate::refusal::Refusal>().is_some());
         error.to_string()
     }
@@ -268,7 +278,7 @@ mod tests {
     #[test]
     fn two_blobs_are_found_by_hand() {
         let source = rows(&[0.0, 0.0, 1.0, 0.0, 10.0, 10.0, 0.0, 2.0, 10.0, 14.0, 1.0, 2.0], 2);
-        let codebook = config(2).fit(&source, 7).unwrap();
+        let codebook = config(2).fit(&source, 7, &Alone).unwrap();
         let mut centres: Vec<Vec<f32>> = Vec::try_from(&codebook.centres).unwrap();
         centres.sort_by(|a, b| a[0].total_cmp(&b[0]));
         assert_eq!(centres, [[0.5, 1.0], [10.0, 12.0]]);
@@ -288,7 +298,7 @@ mod tests {
         ) {
             let values = &values[..values.len() / 3 * 3];
             let source = Rows { chunk: 7, ..rows(values, 3) };
-            let codebook = KMeansConfig { tolerance: 0.0, ..config(clusters) }.fit(&source, seed).unwrap();
+            let codebook = KMeansConfig { tolerance: 0.0, ..config(clusters) }.fit(&source, seed, &Alone).unwrap();
             for pair in codebook.inertia.windows(2) {
                 prop_assert!(pair[1] <= pair[0] * (1.0 + 1e-6), "{:?}", codebook.inertia);
             }
@@ -309,8 +319,33 @@ mod tests {
         assert!(sweep.has_empty());
         let moved: Vec<f32> = Vec::try_from(sweep.new_centres(&points).flatten(0, -1)).unwrap();
         assert_eq!(moved, [53.0 / 4.0, 50.0]);
-        let settled = config(2).lloyd(&points, centres).unwrap();
+        let settled = config(2).lloyd(&points, centres, &Alone).unwrap();
         assert_eq!(settled.inertia.last(), Some(&2.0));
+    }
+
+    #[test]
+    fn two_halves_summed_at_the_seam_are_one_whole() {
+        let values: Vec<f32> = (0..60u32).map(|i| (i * 7919 % 101) as f32).collect();
+        let points = Tensor::from_slice(&values).reshape([-1, 2]);
+        let centres = Tensor::from_slice(&[10f32, 20.0, 60.0, 60.0, 90.0, 10.0]).reshape([3, 2]);
+        let whole = Sweep::new(&points, &centres);
+        let mut others = Vec::new();
+        let mut second = Sweep::new(&points.narrow(0, 17, 13), &centres);
+        let keep = |tensor: &Tensor| {
+            others.push(tensor.copy());
+            Ok(())
+        };
+        second.statistics(&mut { keep }).unwrap();
+        let mut others = others.into_iter();
+        let mut first = Sweep::new(&points.narrow(0, 0, 17), &centres);
+        first
+            .statistics(&mut |tensor| {
+                let _ = tensor.shallow_clone().g_add_(&others.next().unwrap());
+                Ok(())
+            })
+            .unwrap();
+        assert!((first.inertia - whole.inertia).abs() < 1e-9 * whole.inertia);
+        assert_eq!(first.new_centres(&points), whole.new_centres(&points));
     }
 
     #[test]
@@ -318,7 +353,7 @@ mod tests {
         let values: Vec<f32> = (0..400u32).map(|i| (i * 7919 % 1009) as f32).collect();
         let fit = |chunk, seed| {
             let source = Rows { chunk, ..rows(&values, 2) };
-            KMeansConfig { sample: 50, restarts: 3, ..config(5) }.fit(&source, seed).unwrap()
+            KMeansConfig { sample: 50, restarts: 3, ..config(5) }.fit(&source, seed, &Alone).unwrap()
         };
         assert_eq!(fit(200, 1).centres, fit(9, 1).centres);
         assert_ne!(fit(200, 1).centres, fit(200, 2).centres);

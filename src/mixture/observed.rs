@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::Mixture;
-use crate::patch::MISSING;
+use crate::patch::PatchEvidence;
 use crate::require;
 use crate::wavelet::Transform;
 
@@ -29,7 +29,7 @@ impl Observed {
     ///
     /// # Errors
     /// A refusal where a transform mixes pixels, so that marginals of pixels are none of coefficients.
-    pub fn hide(self, model: &Mixture, patches: Tensor) -> Result<Tensor> {
+    pub fn hide(self, model: &Mixture, patches: PatchEvidence) -> Result<PatchEvidence> {
         if self == Self::All {
             return Ok(patches);
         }
@@ -37,9 +37,8 @@ impl Observed {
             model.view.transform == Transform::None,
             "marginals of pixels are not exact here: the model is one of wavelet coefficients, each of which mixes many pixels\n  train with transform: none"
         );
-        let hidden = model.view.grid.cut(&self.missing(model)).expand_as(&patches);
-        let float = matches!(patches.kind(), Kind::Float | Kind::Double);
-        Ok(patches.masked_fill(&hidden, if float { f64::NAN } else { MISSING as f64 }))
+        let hidden = model.view.grid.cut(&self.missing(model));
+        Ok(patches.with_observed(&hidden.logical_not()))
     }
 
     /// Numbers of a picture that are observed.

@@ -4,9 +4,10 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::observed::Observed;
-use super::{Decomposition, Mixture, Reading};
+use super::{Decomposition, Mixture};
 use crate::data::pictures::Pictures;
 use crate::evaluate::Score;
+use crate::patch::Reading;
 use crate::random::Draws;
 use crate::run::interrupt;
 

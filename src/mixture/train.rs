@@ -8,6 +8,8 @@ use super::tree_flows::tree_flows;
 use super::{Mixture, Prior};
 use crate::circuit::flows::Statistics;
 use crate::em::{self, EmConfig, InputFamily, Learner};
+use crate::group::{Group, Sum, sum_number};
+use crate::patch::PatchEvidence;
 use crate::run::checkpoint::{Named, prefixed};
 
 /// Which parts of a mixture learn.
@@ -29,10 +31,12 @@ pub struct Training<'a> {
     parts: Parts,
     config: EmConfig,
     tree: Option<(Learner, Statistics)>,
-    /// Posterior weight of every cluster since the last step `[K]`, and since the last look at lost clusters.
+    /// Posterior weight of every cluster since the last step `[K]`, and up to there since the last look at lost clusters.
     weights: Tensor,
     usage: Tensor,
-    /// Posterior weight left out of the patch circuits' statistics, and all of it, since the last look at both.
+    /// Posterior weight left out of the patch circuits' statistics, and all of it, since the last step; and up to there
+    /// since the last look.
+    left_out: (f64, f64),
     truncated: (f64, f64),
 }
 
@@ -42,7 +46,7 @@ impl<'a> Training<'a> {
     pub fn new(model: &'a mut Mixture, parts: Parts, config: &EmConfig, pictures: usize) -> Self {
         let patches = (pictures * model.view.patches()) as f64;
         if parts.patches {
-            model.patches.start(config, patches);
+            model.patches.begin(config, patches);
         }
         let tree = match &model.prior {
             Prior::Tree(tree) if parts.prior => {
@@ -53,7 +57,16 @@ impl<'a> Training<'a> {
             _ => None,
         };
         let zeros = Tensor::zeros([model.patches.clusters() as i64], (Kind::Double, model.patches.device()));
-        Self { model, parts, config: config.clone(), tree, weights: zeros.copy(), usage: zeros, truncated: (0.0, 0.0) }
+        Self {
+            model,
+            parts,
+            config: config.clone(),
+            tree,
+            weights: zeros.copy(),
+            usage: zeros,
+            left_out: (0.0, 0.0),
+            truncated: (0.0, 0.0),
+        }
     }
 
     /// Statistics of patches `[B, L, D]`, weighted by the posterior of their clusters; returns log p(x) `[B]` of the
@@ -61,7 +74,7 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// When the patches do not fit.
-    pub fn accumulate(&mut self, patches: &Tensor) -> Result<Tensor> {
+    pub fn accumulate(&mut self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let log_likelihood = self.model.patch_log_likelihood(patches)?;
         let (total, posterior) = match (&self.model.prior, &mut self.tree) {
@@ -76,26 +89,54 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// When the patches do not fit.
-    pub fn accumulate_assigned(&mut self, patches: &Tensor, codes: &Tensor) -> Result<()> {
+    pub fn accumulate_assigned(&mut self, patches: &PatchEvidence, codes: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let device = self.model.patches.device();
         let clusters = self.model.patches.clusters() as i64;
         self.add(patches, &codes.to_device(device).to_kind(Kind::Int64).one_hot(clusters).to_kind(Kind::Float))
     }
 
-    fn add(&mut self, patches: &Tensor, posterior: &Tensor) -> Result<()> {
-        let (b, l, d) = patches.size3()?;
+    fn add(&mut self, patches: &PatchEvidence, posterior: &Tensor) -> Result<()> {
+        let (b, l, _) = patches.values().size3()?;
         let posterior = posterior.reshape([b * l, self.model.patches.clusters() as i64]);
         let weights = posterior.sum_dim_intlist(0, false, Kind::Double);
         self.weights += &weights;
-        self.usage += weights;
         if self.parts.patches {
             let threshold = self.model.patches.truncation();
             let left_out = (&posterior * posterior.lt(threshold)).sum(Kind::Double).double_value(&[]);
-            self.truncated = (self.truncated.0 + left_out, self.truncated.1 + (b * l) as f64);
-            self.model.patches.accumulate(&patches.reshape([b * l, d]), &posterior)?;
+            self.left_out = (self.left_out.0 + left_out, self.left_out.1 + (b * l) as f64);
+            self.model.patches.accumulate(&patches.flat(), &posterior)?;
         }
         Ok(())
+    }
+
+    /// Hand out every tensor that has to be summed over all parts of the data before the next step: of the patch circuits,
+    /// the latent tree and the clusters' weights; always in the same order, zeros where this part saw nothing.
+    ///
+    /// # Errors
+    /// Those of `sum`.
+    pub fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        if self.parts.patches {
+            self.model.patches.statistics(sum)?;
+        }
+        if let Some((_, statistics)) = &mut self.tree {
+            statistics.hand_out(sum)?;
+        }
+        sum(&self.weights)?;
+        sum_number(&mut self.left_out.0, sum)?;
+        sum_number(&mut self.left_out.1, sum)
+    }
+
+    /// [`Training::statistics`] summed over the processes of a group.
+    ///
+    /// # Errors
+    /// When one of them cannot be reached.
+    pub fn sum_over(&mut self, group: &dyn Group) -> Result<()> {
+        if group.size() == 1 {
+            return Ok(());
+        }
+        self.statistics(&mut |tensor| group.sum(tensor))
     }
 
     /// M-step of size `eta` from what was accumulated.
@@ -105,6 +146,9 @@ impl<'a> Training<'a> {
             self.model.patches.step(eta);
         }
         let weights = std::mem::replace(&mut self.weights, self.usage.zeros_like());
+        self.usage += &weights;
+        let left_out = std::mem::take(&mut self.left_out);
+        self.truncated = (self.truncated.0 + left_out.0, self.truncated.1 + left_out.1);
         if !self.parts.prior {
             return;
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::model::Input;
+use super::evidence::Reading;
 use crate::em::InputFamily;
 use crate::refusal::Problems;
 use crate::structure::config::TreeConfig;
@@ -30,12 +30,12 @@ pub enum FamilyConfig {
 }
 
 impl FamilyConfig {
-    /// What the family learns from.
+    /// The reading that the family learns from.
     #[must_use]
-    pub fn input(&self) -> Input {
+    pub fn reading(&self) -> Reading {
         match self {
-            Self::Hclt(_) => Input::Integers,
-            Self::Gaussian(_) => Input::Dequantised,
+            Self::Hclt(_) => Reading::Exact,
+            Self::Gaussian(_) => Reading::Density,
         }
     }
 

@@ -1,4 +1,6 @@
-//! What a family of patch circuits can do: p(patch | cluster) for all clusters at once.
+//! What a family of patch circuits can do: p(patch | cluster) for all clusters at once, by trade.
+//!
+//! [`Infer`] answers questions, [`Learn`] is EM, [`Grow`] makes models out of clusters; a [`PatchModel`] does all three.
 
 use std::any::Any;
 
@@ -6,28 +8,18 @@ use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
+use super::evidence::{PatchEvidence, Reading};
 use crate::em::EmConfig;
+use crate::group::Sum;
 use crate::run::checkpoint::Named;
 
-/// The value of a pixel that was not observed, in patches of integers.
-pub const MISSING: i64 = i16::MIN as i64;
-
-/// What a family learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Integers.
-    Integers,
-    /// Integers with noise drawn evenly from [0, 1) added.
-    Dequantised,
-}
-
-/// Which marginals and conditionals of a patch a family computes exactly.
+/// Which marginals of a patch a reading has exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marginals {
     /// Of any set of pixels.
     Any,
-    /// Of any set of pixels, of the density only.
-    Density,
+    /// None but that of the whole patch.
+    Whole,
 }
 
 /// One cluster of a model, to be copied into another.
@@ -41,49 +33,85 @@ pub struct Part<'a> {
     pub share: f64,
 }
 
-/// A family of distributions over patches, one member per cluster.
-///
-/// Patches are integers `[N, D]` (int16) in the order row, column, channel; [`MISSING`] marks what was not observed.
-/// Families with a density also read dequantised patches, floats with NaN for what was not observed, and learn from them
-/// ([`input`](PatchModel::input)). Training is: [`start`](PatchModel::start), then any number of times [`accumulate`](PatchModel::accumulate) for
-/// micro-batches followed by one [`step`](PatchModel::step).
-pub trait PatchModel: Any {
+/// A family of distributions over patches, one member per cluster: what a trained one can be asked.
+pub trait Infer: Any {
     /// Number of clusters K.
     fn clusters(&self) -> usize;
 
     /// Where the tensors live.
     fn device(&self) -> Device;
 
-    /// What the family learns from.
-    fn input(&self) -> Input {
-        Input::Integers
-    }
+    /// How patches can be read; the first reading is the one that the family learns from.
+    fn readings(&self) -> Vec<Reading>;
+
+    /// Which marginals are exact under a reading.
+    fn marginals(&self, reading: Reading) -> Marginals;
 
     /// Free numbers.
     fn parameter_count(&self) -> usize;
 
-    /// log p(patch | cluster) in nats, `[N, K]`.
+    /// log p(what was observed of a patch | cluster) in nats, `[N, K]`, for evidence `[N, D]`; 0 where nothing was.
     ///
     /// # Errors
-    /// When patches have another size or a value out of range.
-    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor>;
+    /// When patches have another size or a value out of range, and where the reading has no such marginal.
+    fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor>;
 
+    /// Draw patches from one cluster: int64 `[count, D]`.
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor;
+
+    /// Parameters as named tensors.
+    fn tensors(&self) -> Vec<(String, Tensor)>;
+
+    /// Patches `[N, D]`, all of them observed, as the family learns from them.
+    fn complete(&self, patches: &Tensor) -> PatchEvidence {
+        PatchEvidence::new(patches, self.readings()[0])
+    }
+}
+
+/// EM of a family: [`begin`](Learn::begin), then any number of times [`accumulate`](Learn::accumulate) for micro-batches
+/// followed by one [`step`](Learn::step).
+pub trait Learn: Infer {
     /// Begin a training on a data set of `examples` patches: forget accumulated statistics and learning state.
-    fn start(&mut self, config: &EmConfig, examples: f64);
+    fn begin(&mut self, config: &EmConfig, examples: f64);
 
-    /// Add the sufficient statistics of a micro-batch with `weights` `[N, K]` (posteriors of the clusters).
+    /// Add the sufficient statistics of a micro-batch `[N, D]` with `weights` `[N, K]` (posteriors of the clusters).
     ///
     /// # Errors
     /// When patches have another size or a value out of range.
-    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()>;
+    fn accumulate(&mut self, patches: &PatchEvidence, weights: &Tensor) -> Result<()>;
 
     /// Pairs of patch and cluster with a weight below this are left out of the statistics.
     fn truncation(&self) -> f64;
 
+    /// Hand out, always in the same order, every tensor that was accumulated since the last step and has to be summed over
+    /// all parts of the data before the next: float64, zeros where this part saw nothing.
+    ///
+    /// # Errors
+    /// Those of `sum`.
+    fn statistics(&mut self, sum: &mut Sum) -> Result<()>;
+
     /// M-step of size `eta` from what was accumulated.
     fn step(&mut self, eta: f64);
 
-    /// Whether [`reseed`](PatchModel::reseed) can be asked for.
+    /// Learning state as named tensors, for exact resumption.
+    fn learning_state(&self) -> Vec<(String, Tensor)>;
+
+    /// Take up the parameters of [`tensors`](Infer::tensors).
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    fn restore(&mut self, saved: &Named) -> Result<()>;
+
+    /// Take up [`learning_state`](Learn::learning_state), after the parameters that were saved with it.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; the message names it.
+    fn restore_learning(&mut self, saved: &Named) -> Result<()>;
+}
+
+/// Models out of the clusters of others.
+pub trait Grow: Learn {
+    /// Whether [`reseed`](Grow::reseed) can be asked for.
     fn can_reseed(&self) -> bool {
         true
     }
@@ -106,35 +134,16 @@ pub trait PatchModel: Any {
     ///
     /// # Errors
     /// When a group has no patches.
-    fn instead(&self, cluster: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>>;
+    fn refit(&self, cluster: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>>;
 
     /// Forget what was learned: parameters at random on the same structure.
     fn randomise(&mut self, rng: &mut ChaCha8Rng);
-
-    /// Draw patches from one cluster: int64 `[count, D]`.
-    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor;
-
-    /// Which marginals are exact.
-    fn marginals(&self) -> Marginals;
-
-    /// Parameters as named tensors.
-    fn tensors(&self) -> Vec<(String, Tensor)>;
-
-    /// Learning state as named tensors, for exact resumption.
-    fn learning_state(&self) -> Vec<(String, Tensor)>;
-
-    /// Take up the parameters of [`tensors`](PatchModel::tensors).
-    ///
-    /// # Errors
-    /// When a tensor is missing or does not fit; the message names it.
-    fn restore(&mut self, saved: &Named) -> Result<()>;
-
-    /// Take up [`learning_state`](PatchModel::learning_state), after the parameters that were saved with it.
-    ///
-    /// # Errors
-    /// When a tensor is missing or does not fit; the message names it.
-    fn restore_learning(&mut self, saved: &Named) -> Result<()>;
 }
+
+/// All trades together.
+pub trait PatchModel: Infer + Learn + Grow {}
+
+impl<T: Infer + Learn + Grow> PatchModel for T {}
 
 /// A patch model as the family that it has to be of.
 ///

@@ -165,7 +165,9 @@ fn features_that_are_not_finite_name_the_picture() {
         let teacher = open(&tiny("broken.pt"), "{method: infinite, input: {range: [0, 1]}}").unwrap();
         Shown { teacher, pictures: Pictures::from_bytes(bytes, SHAPE).unwrap() }
     };
-    let refused = |blank| KMeansConfig { clusters: 2, ..KMeansConfig::default() }.fit(&shown(blank), 1).unwrap_err();
+    let refused = |blank| {
+        KMeansConfig { clusters: 2, ..KMeansConfig::default() }.fit(&shown(blank), 1, &lvd::group::Alone).unwrap_err()
+    };
     for (blank, value) in [(0, "NaN"), (16, "inf")] {
         let expected = format!(
             "features: picture 2, patch 2: feature 0 is {value}, expected a finite number: the teacher that made it is broken, \

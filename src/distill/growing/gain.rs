@@ -142,7 +142,7 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
         };
         let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
-        let patches = patches.reshape([-1, model.view.variables() as i64]);
+        let patches = patches.flat().values().shallow_clone();
         let chosen = draw(&posterior.reshape([-1, clusters as i64]), &mut rng);
         for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate() {
             let mine = chosen.eq(k as i64).nonzero().squeeze_dim(1);
@@ -161,7 +161,7 @@ fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session:
         interrupt::check()?;
         let noise = Draws { seed: session.seed, purpose: "noise of held-out patches", pass: 0, pictures: some };
         let patches = model.evidence(&pictures.batch(some)?, model.readings()[0], &noise)?;
-        Ok(patches.reshape([-1, model.view.variables() as i64]))
+        Ok(patches.flat().values().shallow_clone())
     });
     Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
 }

@@ -25,7 +25,7 @@ use crate::latents::KMeansConfig;
 use crate::mixture::{Mixture, Prior};
 use crate::patch::hclt::HcltPatches;
 use crate::patch::hclt::heads::{NewHead, grown};
-use crate::patch::{Part, PatchModel, same_family};
+use crate::patch::{Infer, Learn, Part, PatchModel, same_family};
 use crate::random::rng;
 use crate::refusal::{Interrupted, Refusal};
 use crate::run::{checkpoint, interrupt, progress};
@@ -199,7 +199,7 @@ impl<'a> Grower<'a> {
         let n = self.patches.size()[0] as usize;
         let em = &self.config.em;
         let steps = (n.div_ceil(em.batch) * em.epochs - 1).max(1);
-        self.model.start(em, n as f64);
+        self.model.begin(em, n as f64);
         let weights = self.one_hot();
         let mut order: Vec<i64> = (0..n as i64).collect();
         let mut step = 0;
@@ -210,7 +210,8 @@ impl<'a> Grower<'a> {
             order.shuffle(&mut self.rng);
             for rows in order.chunks(em.batch) {
                 let rows = Tensor::from_slice(rows);
-                self.model.accumulate(&self.patches.index_select(0, &rows), &weights.index_select(0, &rows))?;
+                let some = self.model.complete(&self.patches.index_select(0, &rows));
+                self.model.accumulate(&some, &weights.index_select(0, &rows))?;
                 self.model.step(em.step.at(step as f64 / steps as f64));
                 step += 1;
             }
@@ -229,7 +230,8 @@ impl<'a> Grower<'a> {
 
     /// (c) Every patch goes to the head that likes it best, its own ahead by the bonus; returns log p(x | own head) `[n]`.
     fn choose(&mut self) -> Result<Tensor> {
-        let parts = self.patches.split(ROWS, 0).into_iter().map(|some| self.model.log_likelihood(&some));
+        let parts =
+            self.patches.split(ROWS, 0).into_iter().map(|some| self.model.log_likelihood(&self.model.complete(&some)));
         let all = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0).to_device(Device::Cpu); // [n, heads]
         self.heads = (&all + self.one_hot() * self.config.bonus).argmax(1, false);
         Ok(all.gather(1, &self.heads.unsqueeze(1), false).squeeze_dim(1))

@@ -37,7 +37,7 @@ impl HeldOut {
     /// # Errors
     /// When the patches do not fit.
     pub fn new(model: &dyn PatchModel, log_weights: &Tensor, patches: Tensor) -> Result<Self> {
-        let parts = patches.split(ROWS, 0).into_iter().map(|some| model.log_likelihood(&some));
+        let parts = patches.split(ROWS, 0).into_iter().map(|some| model.log_likelihood(&model.complete(&some)));
         let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
         let joint = Tensor::cat(&parts, 0).to_kind(Kind::Double) + log_weights;
         let total = joint.logsumexp(1, false);
@@ -62,7 +62,7 @@ impl HeldOut {
             return Ok((0.0, 0.0));
         }
         let patches = self.patches.index_select(0, &rows);
-        let parts = patches.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&some));
+        let parts = patches.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&new.complete(&some)));
         let likelihood = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0).to_kind(Kind::Double);
         let instead = (likelihood + log_weights).logsumexp(1, false) - self.total.i(&rows);
         let change = others.i(&rows).logaddexp(&instead);
@@ -114,7 +114,7 @@ impl Present<'_> {
             return Ok(None);
         }
         let half = |of: &Tensor| members.index_select(0, &of.nonzero().squeeze_dim(1));
-        let pair = self.model.instead(k, &[half(&side), half(&side.logical_not())], rng)?;
+        let pair = self.model.refit(k, &[half(&side), half(&side.logical_not())], rng)?;
         let side = side.to_kind(Kind::Float);
         let start = Tensor::stack(&[&side, &(1.0 - &side)], 1);
         self.learn(pair, self.log_weights[k], vec![k], members, start).map(Some)
@@ -125,7 +125,7 @@ impl Present<'_> {
     /// # Errors
     /// When the patches do not fit.
     pub fn merge(&self, (i, j): (usize, usize), members: &Tensor, rng: &mut ChaCha8Rng) -> Result<Proposal> {
-        let one = self.model.instead(i, &[members.shallow_clone()], rng)?;
+        let one = self.model.refit(i, &[members.shallow_clone()], rng)?;
         let weight = (self.log_weights[i].exp() + self.log_weights[j].exp()).ln();
         let start = Tensor::ones([members.size()[0], 1], (Kind::Float, members.device()));
         self.learn(one, weight, vec![i, j], members, start)
@@ -142,16 +142,16 @@ impl Present<'_> {
     ) -> Result<Proposal> {
         let config = self.config;
         let n = members.size()[0];
-        new.start(&config.em, n as f64);
+        new.begin(&config.em, n as f64);
         let mut shares = Tensor::zeros([new.clusters() as i64], (Kind::Double, members.device()));
         for step in 0..config.steps {
             if step > 0 {
-                let parts = members.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&some));
+                let parts = members.split(ROWS, 0).into_iter().map(|some| new.log_likelihood(&new.complete(&some)));
                 let likelihood = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0);
                 responsibilities = (likelihood.to_kind(Kind::Double) + &shares).softmax(1, Kind::Float);
             }
             for (some, weights) in members.split(ROWS, 0).iter().zip(responsibilities.split(ROWS, 0)) {
-                new.accumulate(some, &weights)?;
+                new.accumulate(&new.complete(some), &weights)?;
             }
             new.step(config.eta);
             shares = (responsibilities.sum_dim_intlist(0, false, Kind::Double) + 1.0).log();

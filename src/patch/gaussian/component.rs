@@ -313,6 +313,14 @@ impl Moments {
         }
     }
 
+    /// Those of no patches.
+    #[must_use]
+    pub fn zeros(common: &Common) -> Self {
+        let (d, g) = (common.groups.iter().sum(), common.groups.len() as i64);
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, common.scales.device()));
+        Self { scales: zeros(&[common.count()]), weight: zeros(&[g, g]), first: zeros(&[g, d]), second: zeros(&[d, d]) }
+    }
+
     fn zeros_like(&self) -> Self {
         let [scales, weight, first, second] = self.parts().map(Tensor::zeros_like);
         Self { scales, weight, first, second }

@@ -1,6 +1,6 @@
 //! Exact marginals and conditionals of Gaussian patches under any mask of pixels, with factors cached per mask.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::Mutex;
 
@@ -9,10 +9,35 @@ use tch::{Kind, Tensor};
 use super::component::Component;
 use super::factor::Factor;
 
-/// Factors of the observed part of every component, by mask.
+/// Numbers that kept factors may hold together: half a GB in float32.
+const MOST: usize = 1 << 27;
+
+/// Factors of the observed part of every component, by mask. Where they would take too much memory, as with a mask of its
+/// own for every picture, all are let go.
 #[derive(Debug, Default)]
 pub struct Marginal {
-    factors: Mutex<HashMap<Vec<bool>, Vec<Factor>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    factors: HashMap<Vec<bool>, Vec<Factor>>,
+    numbers: usize,
+}
+
+impl Kept {
+    fn of(&mut self, group: &Group, components: &[impl Deref<Target = Component>]) -> &[Factor] {
+        if !self.factors.contains_key(&group.mask) {
+            let numbers = group.observed.numel().pow(2) * components.len();
+            if self.numbers + numbers > MOST {
+                *self = Self::default();
+            }
+            self.numbers += numbers;
+            let factors = components.iter().map(|component| group.factor(component)).collect();
+            self.factors.insert(group.mask.clone(), factors);
+        }
+        &self.factors[&group.mask]
+    }
 }
 
 /// Patches that have the same variables observed.
@@ -28,23 +53,25 @@ struct Group {
 impl Marginal {
     /// The parameters have changed.
     pub fn forget(&mut self) {
-        self.factors.get_mut().expect("no thread panics").clear();
+        *self.kept.get_mut().expect("no thread panics") = Kept::default();
     }
 
-    /// ln p(observed part of x | k) `[N, K]` for x `[N, D]` about the centre, NaN where missing; 0 where nothing is
-    /// observed.
-    pub fn log_likelihood(&self, x: &Tensor, components: &[impl Deref<Target = Component>]) -> Tensor {
+    /// ln p(observed part of x | k) `[N, K]` for x `[N, D]` about the centre, of which only what is true in `observed`
+    /// `[N, D]` counts; 0 where nothing is.
+    pub fn log_likelihood(
+        &self,
+        x: &Tensor,
+        observed: &Tensor,
+        components: &[impl Deref<Target = Component>],
+    ) -> Tensor {
         let all = Tensor::zeros([x.size()[0], components.len() as i64], (x.kind(), x.device()));
-        for group in groups(x) {
+        for group in groups(observed) {
             if group.observed.numel() == 0 {
                 continue;
             }
             let seen = x.index_select(0, &group.rows).index_select(1, &group.observed);
-            let mut factors = self.factors.lock().expect("no thread panics");
-            let factors = factors
-                .entry(group.mask.clone())
-                .or_insert_with(|| components.iter().map(|component| group.factor(component)).collect());
-            let by_cluster = factors.iter().zip(components).map(|(factor, component)| {
+            let mut kept = self.kept.lock().expect("no thread panics");
+            let by_cluster = kept.of(&group, components).iter().zip(components).map(|(factor, component)| {
                 factor
                     .log_joint(&factor.products(&seen), &component.log_weights, &component.common.scales)
                     .logsumexp(0, false)
@@ -57,9 +84,9 @@ impl Marginal {
 
 /// E[missing | observed, k] filled into x `[N, D]` about the centre: `[N, D]`, by the Schur complement at every scale,
 /// `mu_m + D_m Sigma_mo Sigma_oo^-1 D_o^-1 (x_o - mu_o)`, weighted by the scales' posteriors.
-pub fn conditional_mean(x: &Tensor, component: &Component) -> Tensor {
+pub fn conditional_mean(x: &Tensor, observed: &Tensor, component: &Component) -> Tensor {
     let filled = x.to_kind(Kind::Double);
-    for group in groups(x) {
+    for group in groups(observed) {
         if group.missing.numel() == 0 {
             continue;
         }
@@ -120,15 +147,16 @@ impl Group {
     }
 }
 
-/// The patches by what of them is observed.
-fn groups(x: &Tensor) -> Vec<Group> {
-    let (n, d) = x.size2().expect("patches are [N, D]");
-    let seen: Vec<bool> = Vec::try_from(x.isnan().logical_not().contiguous().view(-1)).expect("flags");
-    let mut by_mask: HashMap<&[bool], Vec<i64>> = HashMap::new();
+/// The patches by what of them is observed, `[N, D]`, in a fixed order.
+fn groups(observed: &Tensor) -> Vec<Group> {
+    let (n, d) = observed.size2().expect("masks of patches are [N, D]");
+    let seen: Vec<bool> = Vec::try_from(observed.contiguous().view(-1)).expect("flags");
+    let mut by_mask: BTreeMap<&[bool], Vec<i64>> = BTreeMap::new();
     for i in 0..n {
         by_mask.entry(&seen[(i * d) as usize..((i + 1) * d) as usize]).or_default().push(i);
     }
-    let group =
-        |(mask, rows): (&[bool], Vec<i64>)| Group::new(mask.to_vec(), Tensor::from_slice(&rows).to_device(x.device()));
+    let group = |(mask, rows): (&[bool], Vec<i64>)| {
+        Group::new(mask.to_vec(), Tensor::from_slice(&rows).to_device(observed.device()))
+    };
     by_mask.into_iter().map(group).collect()
 }

@@ -9,7 +9,7 @@ use super::component::{Common, Component};
 use super::marginal::Marginal;
 use super::ordered::Integers;
 use crate::patch::config::GaussianConfig;
-use crate::patch::model::PatchModel;
+use crate::patch::model::{Infer, Learn};
 use crate::run::checkpoint::Named;
 use crate::{device, require};
 
@@ -147,8 +147,4 @@ pub(super) fn reordered(matrix: &Tensor, order: &Tensor) -> Tensor {
 
 pub(super) fn lock(component: &Mutex<Component>) -> MutexGuard<'_, Component> {
     component.lock().expect("a thread that held this component has panicked")
-}
-
-pub(super) fn is_float(patches: &Tensor) -> bool {
-    matches!(patches.kind(), Kind::Float | Kind::Double)
 }

@@ -9,19 +9,21 @@ use tch::{Device, Kind, Tensor};
 
 use super::component::{Component, Moments};
 use super::low_rank::LowRank;
-use super::mixtures::{GaussianPatches, is_float, lock, reordered};
+use super::mixtures::{GaussianPatches, lock, reordered};
 use super::start;
 use crate::em::EmConfig;
-use crate::patch::model::{Input, MISSING, Marginals, Part, PatchModel, same_family};
+use crate::group::{Sum, sum_number};
+use crate::patch::evidence::{PatchEvidence, Reading};
+use crate::patch::model::{Grow, Infer, Learn, Marginals, Part, PatchModel, same_family};
 use crate::run::checkpoint::Named;
-use crate::{device, require};
+use crate::{device, refusal, require};
 
 /// Names of the parameters in a checkpoint.
 const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
 /// Names of the decayed statistics in a checkpoint, in the order of the fields of moments.
 const MEMORY: [&str; 4] = ["memory.scales", "memory.weight", "memory.first", "memory.second"];
 
-impl PatchModel for GaussianPatches {
+impl Infer for GaussianPatches {
     fn clusters(&self) -> usize {
         self.components.len()
     }
@@ -30,112 +32,32 @@ impl PatchModel for GaussianPatches {
         self.centre.device()
     }
 
-    fn input(&self) -> Input {
-        Input::Dequantised
+    fn readings(&self) -> Vec<Reading> {
+        vec![Reading::Density, Reading::Ordered]
+    }
+
+    fn marginals(&self, reading: Reading) -> Marginals {
+        if reading == Reading::Density { Marginals::Any } else { Marginals::Whole }
     }
 
     fn parameter_count(&self) -> usize {
         self.components.len() * self.config.parameters(self.ranges.len())
     }
 
-    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+    fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        if !is_float(patches) {
-            let missing = patches.eq(MISSING).any().int64_value(&[]) != 0;
-            require!(
-                !missing,
-                "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
-            );
-            return self.log_mass(patches);
-        }
-        let x = self.centred(patches)?;
-        if x.isnan().any().int64_value(&[]) != 0 {
-            let components: Vec<_> = self.components.iter().map(lock).collect();
-            return Ok(self.marginal.log_likelihood(&x, &components));
-        }
-        Ok(self.log_density(&x))
-    }
-
-    fn start(&mut self, config: &EmConfig, examples: f64) {
-        (self.pseudocount, self.examples, self.batch) = (config.pseudocount, examples, 0.0);
-        for component in &mut self.components {
-            let component = component.get_mut().expect("no thread panics");
-            (component.batch, component.memory) = (None, None);
-        }
-    }
-
-    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let x = self.centred(patches)?;
-        self.batch += weights.sum(Kind::Double).double_value(&[]);
-        let threshold = self.config.truncate_posterior;
-        let work: Vec<_> = self
-            .components
-            .iter()
-            .enumerate()
-            .map(|(k, c)| (c, x.shallow_clone(), weights.select(1, k as i64)))
-            .collect();
-        device::spread(self.device(), work, |(c, x, weights)| {
-            let rows = weights.ge(threshold).nonzero().squeeze_dim(1);
-            if rows.numel() > 0 {
-                lock(c).accumulate(&x.index_select(0, &rows), &weights.index_select(0, &rows));
+        match (patches.reading(), patches.observed()) {
+            (Reading::Density, None) => Ok(self.log_density(&self.centred(patches.values())?)),
+            (Reading::Density, Some(observed)) => {
+                let x = self.centred(&patches.values().masked_fill(&observed.logical_not(), 0.0))?;
+                let components: Vec<_> = self.components.iter().map(lock).collect();
+                Ok(self.marginal.log_likelihood(&x, &self.in_order(&observed.to_device(x.device())), &components))
             }
-        });
-        Ok(())
-    }
-
-    fn truncation(&self) -> f64 {
-        self.config.truncate_posterior
-    }
-
-    fn step(&mut self, eta: f64) {
-        let _guard = tch::no_grad_guard();
-        let batch = std::mem::take(&mut self.batch);
-        if batch <= 0.0 {
-            return;
-        }
-        self.marginal.forget();
-        let (examples, pseudocount) = (self.examples, self.pseudocount);
-        device::spread(self.device(), self.components.iter().collect(), |c: &Mutex<Component>| {
-            lock(c).step(eta, batch, examples, pseudocount);
-        });
-    }
-
-    fn reseed(&mut self, from: usize, to: usize, _: &mut ChaCha8Rng) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        self.marginal.forget();
-        let other = start::split(&mut lock(&self.components[from]));
-        *lock(&self.components[to]) = other;
-        Ok(())
-    }
-
-    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
-        let _guard = tch::no_grad_guard();
-        let mut model = Self::empty(&self.config, &self.ranges, &self.centre, &self.covariance);
-        for part in parts {
-            let mut copy = lock(&same_family::<Self>(part.model)?.components[part.cluster]).copy();
-            copy.share = part.share;
-            model.components.push(Mutex::new(copy));
-        }
-        Ok(Box::new(model))
-    }
-
-    fn instead(&self, cluster: usize, groups: &[Tensor], _: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
-        let all: i64 = groups.iter().map(|g| g.size()[0]).sum();
-        let part = |group: &Tensor| Part { model: self, cluster, share: group.size()[0] as f64 / all.max(1) as f64 };
-        self.gather(&groups.iter().map(part).collect::<Vec<_>>())
-    }
-
-    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
-        let _guard = tch::no_grad_guard();
-        self.marginal.forget();
-        let even = 1.0 / self.components.len() as f64;
-        let eye = Tensor::eye(self.ranges.len() as i64, (Kind::Double, self.device()));
-        let shape = reordered(&self.covariance, &self.order) + eye * self.config.floor;
-        let lower = shape.linalg_cholesky(false);
-        for component in &self.components {
-            let mean = lower.mv(&start::normal(self.ranges.len(), rng).to_device(self.device()));
-            *lock(component) = Component::from_covariance(&mean, &shape, 1e9, even, &self.common);
+            (Reading::Ordered, None) => self.log_mass(patches.values()),
+            (Reading::Ordered, Some(_)) => Err(refusal!(
+                "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
+            )),
+            (Reading::Exact, _) => Err(refusal!("Gaussians have no reading exact")),
         }
     }
 
@@ -165,10 +87,6 @@ impl PatchModel for GaussianPatches {
         Tensor::stack(&bounds.collect::<Vec<_>>(), 1)
     }
 
-    fn marginals(&self) -> Marginals {
-        Marginals::Density
-    }
-
     fn tensors(&self) -> Vec<(String, Tensor)> {
         let share = |c: &Component| Tensor::from(c.share).to_device(c.mean.device());
         let own = [
@@ -194,6 +112,65 @@ impl PatchModel for GaussianPatches {
             .chain(factors.into_iter().flatten())
             .map(|(name, t)| (name.to_owned(), t))
             .collect()
+    }
+}
+
+impl Learn for GaussianPatches {
+    fn begin(&mut self, config: &EmConfig, examples: f64) {
+        (self.pseudocount, self.examples, self.batch) = (config.pseudocount, examples, 0.0);
+        for component in &mut self.components {
+            let component = component.get_mut().expect("no thread panics");
+            (component.batch, component.memory) = (None, None);
+        }
+    }
+
+    fn accumulate(&mut self, patches: &PatchEvidence, weights: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        require!(patches.observed().is_none(), "Gaussians learn from whole patches");
+        let x = self.centred(patches.values())?;
+        self.batch += weights.sum(Kind::Double).double_value(&[]);
+        let threshold = self.config.truncate_posterior;
+        let work: Vec<_> = self
+            .components
+            .iter()
+            .enumerate()
+            .map(|(k, c)| (c, x.shallow_clone(), weights.select(1, k as i64)))
+            .collect();
+        device::spread(self.device(), work, |(c, x, weights)| {
+            let rows = weights.ge(threshold).nonzero().squeeze_dim(1);
+            if rows.numel() > 0 {
+                lock(c).accumulate(&x.index_select(0, &rows), &weights.index_select(0, &rows));
+            }
+        });
+        Ok(())
+    }
+
+    fn truncation(&self) -> f64 {
+        self.config.truncate_posterior
+    }
+
+    fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
+        for component in &self.components {
+            let mut component = lock(component);
+            let batch = component.batch.take();
+            let batch = batch.unwrap_or_else(|| Moments::zeros(&component.common));
+            batch.parts().into_iter().try_for_each(&mut *sum)?;
+            component.batch = Some(batch);
+        }
+        sum_number(&mut self.batch, sum)
+    }
+
+    fn step(&mut self, eta: f64) {
+        let _guard = tch::no_grad_guard();
+        let batch = std::mem::take(&mut self.batch);
+        if batch <= 0.0 {
+            return;
+        }
+        self.marginal.forget();
+        let (examples, pseudocount) = (self.examples, self.pseudocount);
+        device::spread(self.device(), self.components.iter().collect(), |c: &Mutex<Component>| {
+            lock(c).step(eta, batch, examples, pseudocount);
+        });
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
@@ -231,6 +208,7 @@ impl PatchModel for GaussianPatches {
         self.components = numbers.into_iter().map(one).collect();
         Ok(())
     }
+
     fn restore_learning(&mut self, saved: &Named) -> Result<()> {
         let (k, d) = (self.components.len() as i64, self.ranges.len() as i64);
         let (s, g) = (self.common.count(), self.common.groups.len() as i64);
@@ -242,5 +220,45 @@ impl PatchModel for GaussianPatches {
             lock(component).memory = Some(Moments { scales, weight, first, second });
         }
         Ok(())
+    }
+}
+
+impl Grow for GaussianPatches {
+    fn reseed(&mut self, from: usize, to: usize, _: &mut ChaCha8Rng) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.marginal.forget();
+        let other = start::split(&mut lock(&self.components[from]));
+        *lock(&self.components[to]) = other;
+        Ok(())
+    }
+
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
+        let _guard = tch::no_grad_guard();
+        let mut model = Self::empty(&self.config, &self.ranges, &self.centre, &self.covariance);
+        for part in parts {
+            let mut copy = lock(&same_family::<Self>(part.model)?.components[part.cluster]).copy();
+            copy.share = part.share;
+            model.components.push(Mutex::new(copy));
+        }
+        Ok(Box::new(model))
+    }
+
+    fn refit(&self, cluster: usize, groups: &[Tensor], _: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
+        let all: i64 = groups.iter().map(|g| g.size()[0]).sum();
+        let part = |group: &Tensor| Part { model: self, cluster, share: group.size()[0] as f64 / all.max(1) as f64 };
+        self.gather(&groups.iter().map(part).collect::<Vec<_>>())
+    }
+
+    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        let _guard = tch::no_grad_guard();
+        self.marginal.forget();
+        let even = 1.0 / self.components.len() as f64;
+        let eye = Tensor::eye(self.ranges.len() as i64, (Kind::Double, self.device()));
+        let shape = reordered(&self.covariance, &self.order) + eye * self.config.floor;
+        let lower = shape.linalg_cholesky(false);
+        for component in &self.components {
+            let mean = lower.mv(&start::normal(self.ranges.len(), rng).to_device(self.device()));
+            *lock(component) = Component::from_covariance(&mean, &shape, 1e9, even, &self.common);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::component::Component;
 use super::mixtures::{GaussianPatches, lock, reordered};
 use crate::em::EmConfig;
 use crate::patch::config::{GaussianConfig, GaussianStart};
-use crate::patch::model::PatchModel;
+use crate::patch::model::{Infer, Learn};
 use crate::require;
 
 /// Patches in one go.
@@ -105,12 +105,12 @@ impl GaussianPatches {
 
     /// One full EM round, components weighted by their shares.
     fn round(&mut self, patches: &Tensor) -> Result<()> {
-        self.start(&EmConfig::default(), patches.size()[0] as f64);
+        self.begin(&EmConfig::default(), patches.size()[0] as f64);
         let shares: Vec<f64> = self.components.iter().map(|c| lock(c).share.max(1e-12).ln()).collect();
         let shares = Tensor::from_slice(&shares).to_device(self.device());
         for some in patches.split(ROWS, 0) {
-            let posterior = (self.log_likelihood(&some)? + &shares).softmax(1, Kind::Double);
-            self.accumulate(&some, &posterior.to_kind(Kind::Float))?;
+            let posterior = (self.log_likelihood(&self.complete(&some))? + &shares).softmax(1, Kind::Double);
+            self.accumulate(&self.complete(&some), &posterior.to_kind(Kind::Float))?;
         }
         self.step(1.0);
         Ok(())

@@ -9,7 +9,7 @@ use super::trees::{HcltPatches, lock};
 use crate::circuit::flows::Statistics;
 use crate::circuit::grow::Growth;
 use crate::circuit::tree_tables::TreeTables;
-use crate::patch::model::{Part, same_family};
+use crate::patch::model::{Infer, Part, same_family};
 use crate::require;
 use crate::structure::chow_liu::Parents;
 
@@ -56,7 +56,7 @@ impl HcltPatches {
     /// When the patches do not fit.
     pub fn edge_counts(&self, patches: &Tensor, weights: &Tensor) -> Result<Vec<Tensor>> {
         let _guard = tch::no_grad_guard();
-        let values = self.values(patches)?;
+        let values = self.values(&self.complete(patches))?;
         let forest = lock(&self.forests[0]);
         let mut statistics = Statistics::new(&forest.circuit);
         forest.accumulate(&values, &weights.to_kind(Kind::Float), 0.0, &mut statistics)?;

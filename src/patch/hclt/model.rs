@@ -16,11 +16,13 @@ use crate::circuit::flows::Statistics;
 use crate::circuit::parameters::Parameters;
 use crate::device::{self, Read};
 use crate::em::EmConfig;
+use crate::group::{Sum, sum_number};
 use crate::patch::config::Start;
-use crate::patch::model::{Marginals, Part, PatchModel};
+use crate::patch::evidence::{PatchEvidence, Reading};
+use crate::patch::model::{Grow, Infer, Learn, Marginals, Part, PatchModel};
 use crate::run::checkpoint::{Named, prefixed};
 
-impl PatchModel for HcltPatches {
+impl Infer for HcltPatches {
     fn clusters(&self) -> usize {
         self.trees.len() * self.width.heads
     }
@@ -29,12 +31,20 @@ impl PatchModel for HcltPatches {
         self.lows.device()
     }
 
+    fn readings(&self) -> Vec<Reading> {
+        vec![Reading::Exact]
+    }
+
+    fn marginals(&self, _: Reading) -> Marginals {
+        Marginals::Any
+    }
+
     fn parameter_count(&self) -> usize {
         let count = |forest: &Forest| Parameters::count(forest.circuit.plan()) - forest.circuit.cut_edges();
         self.forests.iter().map(|f| count(&lock(f))).sum()
     }
 
-    fn log_likelihood(&self, patches: &Tensor) -> Result<Tensor> {
+    fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let values = self.values(patches)?;
         let forests: Vec<_> = self.forests.iter().map(lock).collect();
         let by_part =
@@ -47,7 +57,21 @@ impl PatchModel for HcltPatches {
         Ok(Tensor::cat(&rows, 0))
     }
 
-    fn start(&mut self, config: &EmConfig, examples: f64) {
+    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
+        let forest = self.forest_of(cluster / self.width.heads).1;
+        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, rng) + &self.lows
+    }
+
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let fixed = [("trees", self.trees_tensor()), ("marginals", self.marginals.shallow_clone())];
+        let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        all.extend(self.joined(|forest| forest.circuit.by_variable(forest.circuit.parameters())));
+        all
+    }
+}
+
+impl Learn for HcltPatches {
+    fn begin(&mut self, config: &EmConfig, examples: f64) {
         self.batch = 0.0;
         self.learning = Some((config.clone(), examples));
         for forest in &self.forests {
@@ -57,7 +81,7 @@ impl PatchModel for HcltPatches {
         }
     }
 
-    fn accumulate(&mut self, patches: &Tensor, weights: &Tensor) -> Result<()> {
+    fn accumulate(&mut self, patches: &PatchEvidence, weights: &Tensor) -> Result<()> {
         let values = self.values(patches)?;
         let weights = weights.to_kind(Kind::Float);
         self.batch += weights.sum(Kind::Double).double_value(&[]);
@@ -86,57 +110,22 @@ impl PatchModel for HcltPatches {
         self.config.truncate_posterior
     }
 
+    fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
+        for mut forest in self.forests.iter().map(lock) {
+            let forest = &mut *forest;
+            let joined = std::mem::take(&mut forest.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
+            let mut joined = joined.unwrap_or_else(|| Statistics::new(&forest.circuit));
+            joined.hand_out(sum)?;
+            forest.statistics.push(joined);
+        }
+        sum_number(&mut self.batch, sum)
+    }
+
     fn step(&mut self, eta: f64) {
         let batch = std::mem::take(&mut self.batch);
         device::spread(self.device(), self.forests.iter().collect(), |forest: &Mutex<Forest>| {
             lock(forest).step(batch, eta);
         });
-    }
-
-    fn can_reseed(&self) -> bool {
-        self.width.heads == 1
-    }
-
-    fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()> {
-        let tables = self.tables(from);
-        let tree = self.trees[from].clone();
-        self.trees[to] = tree;
-        self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
-        self.rebuild(to, &tables, rng)
-    }
-
-    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
-        Ok(Box::new(heads::gather(self, parts)?))
-    }
-
-    fn instead(&self, _: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
-        let new = from_members(&self.config, groups, &self.ranges, Start::Quantile, self.device(), rng)?;
-        Ok(Box::new(new))
-    }
-
-    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
-        for forest in &self.forests {
-            lock(forest).circuit.update(|parameters, plan| {
-                *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
-                parameters.perturb(plan, 0.5, rng);
-            });
-        }
-    }
-
-    fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
-        let forest = self.forest_of(cluster / self.width.heads).1;
-        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, rng) + &self.lows
-    }
-
-    fn marginals(&self) -> Marginals {
-        Marginals::Any
-    }
-
-    fn tensors(&self) -> Vec<(String, Tensor)> {
-        let fixed = [("trees", self.trees_tensor()), ("marginals", self.marginals.shallow_clone())];
-        let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();
-        all.extend(self.joined(|forest| forest.circuit.by_variable(forest.circuit.parameters())));
-        all
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
@@ -171,6 +160,38 @@ impl PatchModel for HcltPatches {
             }
         }
         Ok(())
+    }
+}
+
+impl Grow for HcltPatches {
+    fn can_reseed(&self) -> bool {
+        self.width.heads == 1
+    }
+
+    fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()> {
+        let tables = self.tables(from);
+        let tree = self.trees[from].clone();
+        self.trees[to] = tree;
+        self.marginals.get(to as i64).copy_(&self.marginals.get(from as i64));
+        self.rebuild(to, &tables, rng)
+    }
+
+    fn gather(&self, parts: &[Part]) -> Result<Box<dyn PatchModel>> {
+        Ok(Box::new(heads::gather(self, parts)?))
+    }
+
+    fn refit(&self, _: usize, groups: &[Tensor], rng: &mut ChaCha8Rng) -> Result<Box<dyn PatchModel>> {
+        let new = from_members(&self.config, groups, &self.ranges, Start::Quantile, self.device(), rng)?;
+        Ok(Box::new(new))
+    }
+
+    fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        for forest in &self.forests {
+            lock(forest).circuit.update(|parameters, plan| {
+                *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
+                parameters.perturb(plan, 0.5, rng);
+            });
+        }
     }
 }
 

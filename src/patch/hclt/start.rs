@@ -13,9 +13,10 @@ use super::forest::Width;
 use super::trees::HcltPatches;
 use crate::circuit::tree_tables::TreeTables;
 use crate::device;
+use crate::group::Alone;
 use crate::latents::{FeatureChunks, KMeansConfig};
 use crate::patch::config::{HcltConfig, Start};
-use crate::patch::model::PatchModel;
+use crate::patch::model::Grow;
 use crate::structure::chow_liu::{self, Parents};
 
 /// How many edges of the tree the neighbourhood of a variable reaches.
@@ -138,7 +139,7 @@ fn neighbourhoods(values: &Tensor, parents: &Parents, states: usize, rng: &mut C
         let variables: Vec<i64> = around.iter().map(|(v, _)| *v as i64).collect();
         let weights: Vec<f32> = around.iter().map(|(_, hops)| DECAY.powi(*hops as i32)).collect();
         let points = Points(values.index_select(1, &Tensor::from_slice(&variables)) * Tensor::from_slice(&weights));
-        kmeans.fit(&points, seed)?.assign(&points.0)
+        kmeans.fit(&points, seed, &Alone)?.assign(&points.0)
     };
     let columns: Result<Vec<Tensor>> = device::spread(Device::Cpu, work, cluster).into_iter().collect();
     Ok(Tensor::stack(&columns?, 1))
@@ -178,6 +179,7 @@ fn quantile_bins(values: &Tensor, bins: i64, rng: &mut ChaCha8Rng) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patch::model::Infer;
     use crate::random::rng;
     use crate::structure::config::TreeConfig;
 
@@ -217,7 +219,7 @@ mod tests {
     }
 
     fn mean(model: &HcltPatches, patches: &Tensor) -> f64 {
-        model.log_likelihood(patches).unwrap().mean(Kind::Double).double_value(&[])
+        model.log_likelihood(&model.complete(patches)).unwrap().mean(Kind::Double).double_value(&[])
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::device;
 use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
 use crate::patch::config::HcltConfig;
-use crate::patch::model::{MISSING, PatchModel};
+use crate::patch::evidence::{PatchEvidence, Reading};
+use crate::patch::model::{Infer, Learn};
 use crate::run::checkpoint::Named;
 use crate::structure::chow_liu::Parents;
 
@@ -146,20 +147,23 @@ impl HcltPatches {
         self.learning.as_ref().map(|(config, examples)| self.new_learner(forest, config, *examples))
     }
 
-    /// Integers to table rows: `value - low`, negative where missing.
-    pub(super) fn values(&self, patches: &Tensor) -> Result<Tensor> {
-        let (_, variables) = patches.size2()?;
+    /// Integers to table rows: `value - low`, or what stands for a missing one.
+    pub(super) fn values(&self, patches: &PatchEvidence) -> Result<Tensor> {
+        let (_, variables) = patches.values().size2()?;
+        let reading = patches.reading();
+        crate::require!(reading == Reading::Exact, "HCLTs have no reading {}", reading.name());
         let expected = self.ranges.len() as i64;
         crate::require!(
             variables == expected,
             "the patches have {variables} numbers each, the circuits expect {expected}"
         );
-        let patches = patches.to_device(self.device()).to_kind(Kind::Int64);
-        let missing = patches.eq(MISSING);
-        let rows: Tensor = patches - &self.lows;
-        let below = rows.lt(0).logical_and(&missing.logical_not()).any();
-        crate::require!(below.int64_value(&[]) == 0, "the patches hold a value below the range of its variable");
-        Ok(rows.masked_fill(&missing, evidence::MISSING))
+        let values = patches.values().to_device(self.device()).to_kind(Kind::Int64);
+        let rows: Tensor = values - &self.lows;
+        let observed = patches.observed().map(|observed| observed.to_device(self.device()));
+        let known = observed.as_ref().map_or_else(|| rows.shallow_clone(), |o| rows.masked_fill(&o.logical_not(), 0));
+        let below = bool::try_from(known.lt(0).any())?;
+        crate::require!(!below, "the patches hold a value below the range of its variable");
+        Ok(observed.map_or(known, |observed| rows.masked_fill(&observed.logical_not(), evidence::MISSING)))
     }
 
     pub(super) fn new_learner(&self, forest: &Forest, config: &EmConfig, examples: f64) -> Learner {

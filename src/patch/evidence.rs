@@ -1,0 +1,92 @@
+//! What is known of patches: their values, which of them were observed, and how the values are read.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Which number stands for log P(x). Every number says which reading it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// The probability that the circuit gives the integers.
+    Exact,
+    /// The bound `E_u log p(x + u)`, u even in [0, 1)^D, of a density.
+    Density,
+    /// The probability mass of unit intervals, one variable of a patch after the other.
+    Ordered,
+}
+
+impl Reading {
+    /// Its name in tables and files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Density => "density",
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
+/// Patches `[.., D]` in the order row, column, channel: integers for the readings exact and ordered, integers with noise
+/// from [0, 1) added, floats, for the density.
+#[derive(Debug)]
+pub struct PatchEvidence {
+    values: Tensor,
+    observed: Option<Tensor>,
+    reading: Reading,
+}
+
+impl PatchEvidence {
+    /// Patches `[.., D]` of which everything was observed.
+    #[must_use]
+    pub fn new(values: &Tensor, reading: Reading) -> Self {
+        Self { values: values.shallow_clone(), observed: None, reading }
+    }
+
+    /// The same patches, of which only what is true in `observed` was observed: bool, `[.., D]` or what expands to it. The
+    /// values elsewhere say nothing.
+    #[must_use]
+    pub fn with_observed(self, observed: &Tensor) -> Self {
+        let observed = observed.to_device(self.values.device()).expand_as(&self.values);
+        Self { observed: Some(observed), ..self }
+    }
+
+    /// The values `[.., D]`; where they were not observed, any number.
+    #[must_use]
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// Which values were observed, bool `[.., D]`; none where all of them were.
+    #[must_use]
+    pub fn observed(&self) -> Option<&Tensor> {
+        self.observed.as_ref()
+    }
+
+    /// How the values are read.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// As one list of patches `[N, D]`.
+    #[must_use]
+    pub fn flat(&self) -> Self {
+        self.map(|tensor| {
+            let variables = tensor.size().last().copied().unwrap_or(0);
+            let count = tensor.numel() as i64 / variables.max(1);
+            tensor.reshape([count, variables])
+        })
+    }
+
+    /// Patches of these numbers along the first dimension.
+    #[must_use]
+    pub fn rows(&self, numbers: &Tensor) -> Self {
+        self.map(|tensor| tensor.index_select(0, numbers))
+    }
+
+    fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self { values: change(&self.values), observed: self.observed.as_ref().map(change), reading: self.reading }
+    }
+}
