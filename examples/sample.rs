@@ -27,8 +27,8 @@ fn main() -> Result<()> {
 
     let model = models::load(&folder, &config, Stage::Joint, device)?;
     let patches = model.sample(64, &mut rng(seed, "samples of an example", 0)); // int64 [64, L, D]
-    let pictures = model.view.display(&patches); // u8 [64, H, W, C]
-    atomic_write(&file, png(&pictures, model.view.shape().levels, Sheet { a_row: 8, least: 64 })?)?;
+    let pictures = model.view().display(&patches); // u8 [64, H, W, C]
+    atomic_write(&file, png(&pictures, model.view().shape().levels, Sheet { a_row: 8, least: 64 })?)?;
     println!("{}", file.display());
     Ok(())
 }

@@ -10,10 +10,9 @@
 pub mod observed;
 pub mod score;
 pub mod train;
-mod tree_flows;
 pub mod checkpoint;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
@@ -37,12 +36,9 @@ pub enum Prior {
 
 /// A model of whole pictures.
 pub struct Mixture {
-    /// How pictures become patches.
-    pub view: View,
-    /// p(patch | cluster).
-    pub patches: Box<dyn PatchModel>,
-    /// p(z).
-    pub prior: Prior,
+    view: View,
+    patches: Box<dyn PatchModel>,
+    prior: Prior,
 }
 
 /// Code lengths of a batch of pictures in nats, float64 `[B]` each: `total = latent + conditional - refund`, where z(x)
@@ -60,6 +56,53 @@ pub struct Decomposition {
 }
 
 impl Mixture {
+    /// Patch circuits under a prior over their clusters.
+    #[must_use]
+    pub fn new(view: View, patches: Box<dyn PatchModel>, prior: Prior) -> Self {
+        Self { view, patches, prior }
+    }
+
+    /// Patch circuits with the same mixture weights at every position, as logarithms `[K]` (float64).
+    #[must_use]
+    pub fn independent(view: View, patches: Box<dyn PatchModel>, log_weights: Tensor) -> Self {
+        Self::new(view, patches, Prior::Independent(log_weights))
+    }
+
+    /// The same patch circuits under a tree over the positions.
+    #[must_use]
+    pub fn with_tree(self, tree: Circuit) -> Self {
+        Self { prior: Prior::Tree(Box::new(tree)), ..self }
+    }
+
+    /// How pictures become patches.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// p(patch | cluster).
+    #[must_use]
+    pub fn patches(&self) -> &dyn PatchModel {
+        &*self.patches
+    }
+
+    /// p(z).
+    #[must_use]
+    pub fn prior(&self) -> &Prior {
+        &self.prior
+    }
+
+    /// Forget what was learned but for the structure: patch circuits and latent tree with tables at random.
+    pub fn randomise(&mut self, rng: &mut ChaCha8Rng) {
+        self.patches.randomise(rng);
+        if let Prior::Tree(tree) = &mut self.prior {
+            tree.update(|parameters, plan| {
+                *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
+                parameters.perturb(plan, 0.5, rng);
+            });
+        }
+    }
+
     /// log `p(x_i` | k) in nats for patches `[B, L, D]`: `[B, L, K]`.
     ///
     /// # Errors
@@ -96,8 +139,9 @@ impl Mixture {
                 Ok((total.sum_dim_intlist(-1, false, Kind::Double), posterior))
             }
             Prior::Tree(tree) => {
-                let (total, posterior) = tree_flows::tree_flows(tree, patch_log_likelihood, None)?;
-                Ok((total, posterior))
+                let messages = tree.forward(&Evidence::soft(patch_log_likelihood, tree.plan())?, true)?;
+                let posterior = tree.posterior(&messages).context("a latent tree reads soft evidence")?;
+                Ok((messages.log_likelihood.squeeze_dim(-1), posterior))
             }
         }
     }
@@ -147,7 +191,7 @@ impl Mixture {
 
     fn sample_codes(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         match &self.prior {
-            Prior::Tree(tree) => tree.sample(0, count, rng),
+            Prior::Tree(tree) => tree.sample(0, count, None, rng),
             Prior::Independent(log_weights) => {
                 let positions = self.view.patches() as i64;
                 let probabilities = log_weights.exp().expand([count as i64 * positions, -1], false);

@@ -110,7 +110,7 @@ fn heads_are_trees_that_differ_at_the_root() {
 fn a_head_draws_from_its_own_tree() {
     let many = random(2, 7);
     for h in 0..2 {
-        let drawn = many.sample(h as usize, 20_000, &mut rng(3, "test", 0));
+        let drawn = many.sample(h as usize, 20_000, None, &mut rng(3, "test", 0));
         let world = drawn.select(1, 0) + drawn.select(1, 1) * 3 + drawn.select(1, 2) * 6 + drawn.select(1, 3) * 18;
         let found = world.bincount(None::<Tensor>, 36).to_kind(Kind::Double);
         let expected = all(&many).select(1, h).exp() * 20_000.0;

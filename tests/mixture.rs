@@ -54,7 +54,7 @@ fn model(tree: bool) -> Mixture {
     } else {
         Prior::Independent(even_weights(3, Device::Cpu))
     };
-    Mixture { view: view(), patches: Box::new(patches), prior }
+    Mixture::new(view(), Box::new(patches), prior)
 }
 
 /// All 256 pictures as patches `[256, 2, 4]`.
@@ -157,7 +157,7 @@ fn joint_em_on_everything_never_lowers_the_likelihood() {
 fn a_checkpoint_brings_back_the_same_model() {
     let trained = model(true);
     let mut other = model(true);
-    other.patches.randomise(&mut rng(9, "other", 0));
+    other.randomise(&mut rng(9, "other", 0));
     let tensors = trained.tensors().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect::<BTreeMap<_, _>>();
     let score = |m: &Mixture| m.log_likelihood(&m.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap();
     assert!((score(&other) - score(&trained)).abs().max().double_value(&[]) > 1e-3);

@@ -1,4 +1,5 @@
-//! A training that is saved, read back and gone on with ends where an unbroken one does, also after clusters were re-seeded.
+//! A training that is saved, read back and gone on with ends where an unbroken one does, also after clusters were re-seeded;
+//! and one whose statistics are summed over two halves of the data ends where one that saw all of them does.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use lvd::data::view::View;
 use lvd::em::back_off::BackOffConfig;
 use lvd::em::{EmConfig, InputFamily, Rule};
 use lvd::group::Alone;
+use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::train::{Parts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
@@ -56,7 +58,7 @@ fn start(family: &FamilyConfig) -> Mixture {
     let patches =
         patch::start(&config, &members, &view().ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0))
             .unwrap();
-    Mixture { view: view(), patches, prior: Prior::Independent(even_weights(3, Device::Cpu)) }
+    Mixture::independent(view(), patches, even_weights(3, Device::Cpu))
 }
 
 /// Clusters by code for all patches: none has the last one, so that it loses its data.
@@ -157,7 +159,7 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
     let members: Vec<Tensor> = (0..4).map(|k| Tensor::from_slice(&[k % 3, 1, (k + 1) % 3]).view([3, 1])).collect();
     let patches =
         patch::start(&config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0)).unwrap();
-    let mut model = Mixture { view, patches, prior: Prior::Independent(even_weights(4, Device::Cpu)) };
+    let mut model = Mixture::independent(view, patches, even_weights(4, Device::Cpu));
     let em = EmConfig { pseudocount: 0.5, ..EmConfig::default() };
     let mut training = Training::new(&mut model, BOTH, &em, 9);
     let worlds: Vec<u8> = (0..9u8).flat_map(|x| [x / 3, x % 3]).collect();
@@ -174,7 +176,7 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
         .exp()
         .sum(Kind::Double);
     assert!((total.double_value(&[]) - 1.0).abs() < 1e-6, "{total:?}");
-    let Prior::Independent(log_weights) = &model.prior else { panic!("independent") };
+    let Prior::Independent(log_weights) = &model.prior() else { panic!("independent") };
     assert!((log_weights.exp().sum(Kind::Double).double_value(&[]) - 1.0).abs() < 1e-12);
 }
 
@@ -182,7 +184,7 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
 fn a_step_from_an_empty_batch_changes_nothing() {
     for (name, family, em) in families() {
         let mut model = start(&family);
-        let before: Vec<(String, Tensor)> = model.patches.tensors().into_iter().map(|(n, t)| (n, t.copy())).collect();
+        let before: Vec<(String, Tensor)> = model.patches().tensors().into_iter().map(|(n, t)| (n, t.copy())).collect();
         let none = Tensor::zeros([0, 4, 4, 1], (Kind::Uint8, Device::Cpu));
         let reading = model.readings()[0];
         let nothing = Draws { seed: 1, purpose: "noise", pass: 0, pictures: &[] };
@@ -190,7 +192,7 @@ fn a_step_from_an_empty_batch_changes_nothing() {
         let mut training = Training::new(&mut model, Parts { patches: true, prior: false }, &em, PICTURES);
         assert_eq!(training.accumulate(&patches).unwrap().size(), [0], "{name}");
         training.step(0.5);
-        for ((tensor, old), (_, new)) in before.iter().zip(model.patches.tensors()) {
+        for ((tensor, old), (_, new)) in before.iter().zip(model.patches().tensors()) {
             assert_eq!(*old, new, "{name}: {tensor}");
         }
         if reading == Reading::Density {
@@ -251,10 +253,83 @@ fn a_small_given_cluster_keeps_its_own_patches_through_a_whole_training() {
         let before = trees(&model);
         train(&mut session, &mut model, BOTH, &EmConfig { epochs: 2, ..em }, &Clusters::Given(&codes)).unwrap();
         assert_eq!(trees(&model), before, "{name}");
-        let Prior::Independent(log_weights) = &model.prior else { panic!("independent") };
+        let Prior::Independent(log_weights) = &model.prior() else { panic!("independent") };
         let weight = log_weights.double_value(&[2]).exp();
         // A copy of the largest would have half of its weight; the start, where nothing was better, has a third.
         assert!(weight < 0.2 || (weight - 1.0 / 3.0).abs() < 1e-9, "{name}: {weight}");
         assert!(stage.partial().exists(), "the state stays until the stage has its record");
     }
+}
+
+/// Patches of some of the pictures.
+fn part(patches: &PatchEvidence, start: i64, len: i64) -> PatchEvidence {
+    patches.rows(&Tensor::arange_start(start, start + len, (Kind::Int64, Device::Cpu)))
+}
+
+#[test]
+fn two_halves_summed_at_the_seam_equal_one_whole() {
+    for (name, family, em) in families() {
+        for tree in [false, true] {
+            let with_prior = || {
+                let model = start(&family);
+                if !tree {
+                    return model;
+                }
+                let parents = vec![Some(1), None, Some(1), Some(2)];
+                let mut tree = latent_tree::uniform(&LatentTreeConfig::default(), &parents, 2, 3, Device::Cpu).unwrap();
+                tree.update(|parameters, plan| parameters.perturb(plan, 0.5, &mut rng(2, "tree", 0)));
+                model.with_tree(tree)
+            };
+            let [mut whole, mut first, mut second] = [(); 3].map(|()| with_prior());
+            let mut whole = Training::new(&mut whole, BOTH, &em, PICTURES);
+            let [mut first, mut second] =
+                [&mut first, &mut second].map(|model| Training::new(model, BOTH, &em, PICTURES));
+            for step in 0..3 {
+                let all = evidence(whole.model, step);
+                let _ = whole.accumulate(&all).unwrap();
+                // The second half sees nothing at the second step, as a process without pictures of a batch does.
+                let cut = if step == 1 { 64 } else { 24 };
+                let _ = first.accumulate(&part(&all, 0, cut)).unwrap();
+                if cut < 64 {
+                    let _ = second.accumulate(&part(&all, cut, 64 - cut)).unwrap();
+                }
+                exchange(&mut first, &mut second);
+                for training in [&mut whole, &mut first, &mut second] {
+                    training.step(0.4);
+                }
+            }
+            let [whole, first, second] = [&whole, &first, &second].map(saved);
+            for (tensor, value) in &whole {
+                assert_eq!(first[tensor], second[tensor], "{name}: {tensor}: both halves end in the same numbers");
+                let scale = value.abs().max().double_value(&[]).max(1.0);
+                let apart = (&first[tensor] - value).abs().max().double_value(&[]) / scale;
+                assert!(apart < 2e-5, "{name}, tree {tree}: {tensor} differs by {apart}");
+            }
+        }
+    }
+}
+
+/// Sum the statistics of two trainings into both.
+fn exchange(first: &mut Training, second: &mut Training) {
+    let mut theirs = Vec::new();
+    let mut keep = |tensor: &Tensor| {
+        theirs.push(tensor.copy());
+        Ok(())
+    };
+    second.statistics(&mut keep).unwrap();
+    let (mut sums, mut others) = (Vec::new(), theirs.iter());
+    let mut add = |tensor: &Tensor| {
+        assert_eq!(tensor.kind(), Kind::Double);
+        let _ = tensor.shallow_clone().g_add_(others.next().expect("as many tensors from both"));
+        sums.push(tensor.copy());
+        Ok(())
+    };
+    first.statistics(&mut add).unwrap();
+    assert_eq!(sums.len(), theirs.len());
+    let mut sums = sums.iter();
+    let mut take = |tensor: &Tensor| {
+        tensor.shallow_clone().copy_(sums.next().unwrap());
+        Ok(())
+    };
+    second.statistics(&mut take).unwrap();
 }

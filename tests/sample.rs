@@ -53,7 +53,7 @@ fn samples_have_the_entropy_and_the_frequencies_of_their_circuit() {
     let circuit = known();
     let exact = worlds(&circuit);
     let entropy: f64 = exact.iter().map(|p| -p * p.ln()).sum();
-    let sample = circuit.sample(1, COUNT as usize, &mut ChaCha8Rng::seed_from_u64(4));
+    let sample = circuit.sample(1, COUNT as usize, None, &mut ChaCha8Rng::seed_from_u64(4));
     assert_eq!(sample.size(), [COUNT, VARIABLES as i64]);
     let (mean, error) = cross_entropy(&circuit, 1, &sample);
     assert!((mean - entropy).abs() < 3.0 * error, "{mean} +- {error}, entropy {entropy}");
@@ -76,6 +76,26 @@ fn samples_have_the_entropy_and_the_frequencies_of_their_circuit() {
 }
 
 #[test]
+fn samples_given_evidence_follow_the_posterior() {
+    let circuit = known();
+    // Variables 1 and 3 are 2 and 0; the others are drawn.
+    let seen = Tensor::from_slice(&[-1i64, 2, -1, 0]).view([1, 4]).repeat([COUNT, 1]);
+    let messages = circuit.forward(&Evidence::shared(&seen, circuit.plan()).unwrap(), true).unwrap();
+    let sample = circuit.sample(1, COUNT as usize, Some(&messages), &mut ChaCha8Rng::seed_from_u64(6));
+    assert_eq!(sample.select(1, 1), seen.select(1, 1));
+    assert_eq!(sample.select(1, 3), seen.select(1, 3));
+    let pair = sample.select(1, 0) * 3 + sample.select(1, 2);
+    let observed = numbers(&pair.bincount::<Tensor>(None, 9));
+    let joint: Vec<f64> = (0..9).map(|p| worlds(&circuit)[27 * (p / 3) + 9 * 2 + 3 * (p % 3)]).collect();
+    let total: f64 = joint.iter().sum();
+    let log_marginal = messages.log_likelihood.double_value(&[0, 1]);
+    assert!((log_marginal - total.ln()).abs() < 1e-5);
+    let expected: Vec<f64> = joint.iter().map(|p| p / total * COUNT as f64).collect();
+    // The 0.999 quantile of chi-square with 8 degrees of freedom.
+    assert!(chi_square(&observed, &expected) < 26.1, "{observed:?} {expected:?}");
+}
+
+#[test]
 fn states_of_soft_inputs_are_sampled_by_their_tables() {
     let graph = hclt::latent_tree(&vec![None, Some(0)], 2, 2, None, Tying::Untied).unwrap();
     let mut circuit = Circuit::uniform(graph, Kind::Double, Device::Cpu);
@@ -83,7 +103,7 @@ fn states_of_soft_inputs_are_sampled_by_their_tables() {
     tables.edges.insert(0, vec![vec![0.3, 0.7]]);
     tables.edges.insert(1, vec![vec![0.9, 0.1], vec![0.4, 0.6]]);
     oracle::install(&mut circuit, &tables);
-    let sample = circuit.sample(0, COUNT as usize, &mut ChaCha8Rng::seed_from_u64(5));
+    let sample = circuit.sample(0, COUNT as usize, None, &mut ChaCha8Rng::seed_from_u64(5));
     let observed = numbers(&sample.matmul(&Tensor::from_slice(&[2i64, 1])).bincount::<Tensor>(None, 4));
     let expected = [0.27, 0.03, 0.28, 0.42].map(|p| p * COUNT as f64);
     assert!(chi_square(&observed, &expected) < 16.3, "{observed:?}"); // 0.999 quantile, 3 degrees of freedom
@@ -94,8 +114,8 @@ fn a_trained_circuit_comes_close_to_the_entropy_and_not_below() {
     let truth = known();
     let entropy: f64 = worlds(&truth).iter().map(|p| -p * p.ln()).sum();
     let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let train = truth.sample(1, COUNT as usize, &mut rng);
-    let test = truth.sample(1, COUNT as usize, &mut rng);
+    let train = truth.sample(1, COUNT as usize, None, &mut rng);
+    let test = truth.sample(1, COUNT as usize, None, &mut rng);
     let graph = hclt::forest(&[vec![Some(2), Some(2), None, Some(2)]], 4, &[CATEGORIES; VARIABLES]).unwrap();
     let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
     circuit.update(|p, plan| p.perturb(plan, 0.5, &mut rng));

@@ -13,7 +13,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::Circuit;
-use super::forward::Messages;
+use super::forward::{BlockMessages, Messages};
 use super::parameters::Parameters;
 use super::plan::{Block, BlockInput};
 use crate::group::{Sum, sum_number};
@@ -116,12 +116,43 @@ impl Circuit {
     /// Add the flows of a batch with `weights` `[B, T * heads]` to the statistics; returns the posterior of each soft input's
     /// states `[B, V, K]` times the weight, where the circuit reads soft evidence.
     pub fn flows(&self, messages: &Messages, weights: &Tensor, statistics: &mut Statistics) -> Option<Tensor> {
+        let sums = &mut statistics.sums;
+        let posterior = self.downward(messages, weights, |block, message, ratio, flow| {
+            add_edges(block, ratio, &message.regions, &mut sums.edges[block.pool]);
+            if let (Some(BlockInput::Discrete { pool, .. }), Some(rows)) = (&block.input, &message.rows) {
+                add_inputs(&rows.view(-1), &flow.view([-1, block.states]), &mut sums.inputs[*pool]);
+            }
+        });
+        statistics.seen(weights.sum(Kind::Double).double_value(&[]));
+        posterior
+    }
+
+    /// The posterior of each soft input's states given the evidence, `[B, V, K]`, where the circuit reads such: the downward
+    /// pass without counts.
+    pub fn posterior(&self, messages: &Messages) -> Option<Tensor> {
+        self.downward(messages, &messages.log_likelihood.ones_like(), |_, _, _, _| ())
+    }
+
+    /// The downward pass from examples with `weights` `[B, T * heads]`: calls `visit` with every block, its messages, `Q` of
+    /// its parents `[R, B, parent states]` and its flow `[R, B, states]`, roots first; returns the flows of soft inputs
+    /// `[B, V, K]`.
+    fn downward(
+        &self,
+        messages: &Messages,
+        weights: &Tensor,
+        mut visit: impl FnMut(&Block, &BlockMessages, &Tensor, &Tensor),
+    ) -> Option<Tensor> {
         let _guard = tch::no_grad_guard();
         let plan = self.plan();
+        let all = [plan.categories.size()[0], messages.log_likelihood.size()[0]];
         let weights = weights.to_kind(self.kind()).view([-1, plan.trees, plan.heads]).transpose(0, 1).contiguous();
-        let weight = weights.sum(Kind::Double).double_value(&[]);
         let mut flows: Vec<Tensor> = Vec::with_capacity(plan.blocks.len());
         let mut posterior = None;
+        if messages.blocks.is_empty() {
+            // No examples: no messages either.
+            let soft = plan.blocks.iter().find(|block| matches!(block.input, Some(BlockInput::Soft { .. })));
+            return soft.map(|block| Tensor::zeros([0, all[0], block.states], (self.kind(), self.device())));
+        }
         for (block, message) in plan.blocks.iter().zip(&messages.blocks) {
             let parent = match &block.parents {
                 Some((parent, rows)) => rows.of(&flows[*parent]),
@@ -130,23 +161,16 @@ impl Circuit {
             };
             let divisor = message.sums.clamp_min(f64::from(f32::MIN_POSITIVE));
             let ratio = parent.div_out(&divisor, &divisor);
-            add_edges(block, &ratio, &message.regions, &mut statistics.sums.edges[block.pool]);
             let mut flow = ratio.bmm(&block.tables.of(&self.parameters().edges[block.pool]));
             let _ = flow.g_mul_(&message.regions);
-            match (&block.input, &message.rows) {
-                (Some(BlockInput::Discrete { pool, .. }), Some(rows)) => {
-                    add_inputs(&rows.view(-1), &flow.view([-1, block.states]), &mut statistics.sums.inputs[*pool]);
-                }
-                (Some(BlockInput::Soft { variables }), _) => {
-                    let all = [plan.categories.size()[0], flow.size()[1], block.states];
-                    let out = posterior.get_or_insert_with(|| flow.new_zeros(all, (self.kind(), self.device())));
-                    variables.add(out, &flow);
-                }
-                _ => {}
+            visit(block, message, &ratio, &flow);
+            if let Some(BlockInput::Soft { variables }) = &block.input {
+                let shape = [all[0], all[1], block.states];
+                let out = posterior.get_or_insert_with(|| flow.new_zeros(shape, (self.kind(), self.device())));
+                variables.add(out, &flow);
             }
             flows.push(flow);
         }
-        statistics.seen(weight);
         posterior.map(|p| p.transpose(0, 1))
     }
 }

@@ -136,6 +136,21 @@ impl View {
         })
     }
 
+    /// Pixels u8 `[B, h, w, C]` of patches of integers `[B, L, D]`: undoes [`integers`](Self::integers) exactly; h and w are
+    /// of the part of a picture that is modelled.
+    ///
+    /// # Errors
+    /// A refusal where colours were merged or the transform gives no integers, and for patches that belong to no picture.
+    pub fn pixels(&self, patches: &Tensor) -> Result<Tensor> {
+        require!(self.has_integers(), "transform cdf53 gives no integers: pictures cannot be had back exactly");
+        let whole = self.grid.assemble(patches);
+        let values = match self.transform {
+            Transform::Cdf53Integer => wavelet::inverse_integers(&whole.to_kind(Kind::Int64), self.levels()),
+            Transform::None | Transform::Cdf53 => whole,
+        };
+        self.color.inverse(&values.to_kind(Kind::Int16))
+    }
+
     /// Pixels u8 `[B, h, w, C]` to look at, of patches of integers `[B, L, D]` such as samples; h and w are of the part of a
     /// picture that is modelled.
     pub fn display(&self, patches: &Tensor) -> Tensor {
@@ -159,5 +174,43 @@ impl View {
     /// Levels of the transform.
     fn levels(&self) -> u32 {
         self.grid.patch.ilog2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn view(color: ColorSpace, transform: Transform) -> View {
+        let channels = if color == ColorSpace::Grey { 1 } else { 3 };
+        let shape = PictureShape { height: 8, width: 12, channels, levels: 256 };
+        View::new(shape, color, Region::Whole, 4).unwrap().transformed(transform).unwrap()
+    }
+
+    #[test]
+    fn pixels_come_back_exactly_wherever_no_colour_is_merged() {
+        for color in [ColorSpace::Grey, ColorSpace::Rgb, ColorSpace::YcocgR, ColorSpace::YcocgRMod] {
+            for transform in [Transform::None, Transform::Cdf53Integer] {
+                let view = view(color, transform);
+                let size = [5, 8, 12, view.shape().channels as i64];
+                let pixels = Tensor::randint(256, size, (Kind::Uint8, Device::Cpu));
+                let back = view.pixels(&view.integers(&pixels).unwrap()).unwrap();
+                assert!(back == pixels, "{color:?} {transform:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_no_picture_is_refused() {
+        let refused = |view: View, value: i64| {
+            let patches = Tensor::full([1, 6, view.variables() as i64], value, (Kind::Int16, Device::Cpu));
+            view.pixels(&patches).unwrap_err().to_string()
+        };
+        let outside = "grey: these values belong to no picture (a channel falls outside 0..=255)";
+        assert_eq!(refused(view(ColorSpace::Grey, Transform::None), 256), outside);
+        assert!(refused(view(ColorSpace::YcbcrBt709, Transform::None), 3).contains("cannot be undone"));
+        assert!(refused(view(ColorSpace::Rgb, Transform::Cdf53), 3).contains("cannot be had back exactly"));
     }
 }

@@ -3,14 +3,13 @@
 use anyhow::Result;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::Session;
 use super::training::codes;
-use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::latent_tree::{self, LatentTreeConfig};
-use crate::mixture::{Mixture, Prior, even_weights};
+use crate::mixture::{Mixture, even_weights};
 use crate::patch::config::{PatchConfig, Start};
 use crate::patch::{self, Reading};
 use crate::random::{Draws, rng};
@@ -35,7 +34,7 @@ pub fn start(
     let members = members(session, &view, codes, clusters, config)?;
     let mut rng = first_rng(session);
     let patches = patch::start(config, &members, &view.ranges(), from, device, &mut rng)?;
-    Ok(Mixture { view, patches, prior: Prior::Independent(even_weights(clusters, device)) })
+    Ok(Mixture::independent(view, patches, even_weights(clusters, device)))
 }
 
 /// What first tables are drawn from. A stage's own stream is counted by epochs; no epoch has the last number.
@@ -99,26 +98,19 @@ pub fn add_tree(
     teachers: Option<&Tensor>,
 ) -> Result<Mixture> {
     let codes = codes(session, &model)?;
-    let clusters = model.patches.clusters();
+    let clusters = model.patches().clusters();
     let seen = teachers.unwrap_or(&codes);
     let values = seen.max().int64_value(&[]) as usize + 1;
     let parents = latent_tree::parents(config, seen, clusters.max(values))?;
-    let device = model.patches.device();
-    let mut tree = latent_tree::uniform(config, &parents, model.view.grid.cols, clusters, device)?;
+    let device = model.patches().device();
+    let mut tree = latent_tree::uniform(config, &parents, model.view().grid.cols, clusters, device)?;
     let mut rng = first_rng(session);
     latent_tree::fit_codes(config, &mut tree, &codes, clusters, &mut rng)?;
-    Ok(Mixture { prior: Prior::Tree(Box::new(tree)), ..model })
+    Ok(model.with_tree(tree))
 }
 
 /// Forget everything but the structure: patch circuits and latent tree with tables at random, for the baseline without
 /// distillation.
 pub fn randomise(session: &Session, model: &mut Mixture) {
-    let mut rng = first_rng(session);
-    model.patches.randomise(&mut rng);
-    if let Prior::Tree(tree) = &mut model.prior {
-        tree.update(|parameters, plan| {
-            *parameters = Parameters::uniform(plan, Kind::Float, parameters.edges[0].device());
-            parameters.perturb(plan, 0.5, &mut rng);
-        });
-    }
+    model.randomise(&mut first_rng(session));
 }

@@ -15,7 +15,7 @@ use crate::data::augment::Augment;
 use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
-use crate::mixture::score::{self, Measure, code_lengths};
+use crate::mixture::score::{self, Measure};
 use crate::mixture::train::{Parts, Training};
 use crate::mixture::{Mixture, Prior};
 use crate::patch::PatchEvidence;
@@ -73,7 +73,7 @@ pub fn train(
     }
     run.bar.finish_and_clear();
     let best = run.session.stage.state(BEST);
-    model.restore(&checkpoint::load(&best, model.patches.device())?.named())
+    model.restore(&checkpoint::load(&best, model.patches().device())?.named())
 }
 
 impl Loop<'_, '_> {
@@ -84,7 +84,7 @@ impl Loop<'_, '_> {
         if !path.exists() || !self.session.stage.state(BEST).exists() {
             return Ok(0);
         }
-        let saved = checkpoint::load(&path, training.model.patches.device())?;
+        let saved = checkpoint::load(&path, training.model.patches().device())?;
         let steps: usize = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
         self.best = saved.entry("best")?.parse().with_context(|| format!("{}: best", path.display()))?;
         training.restore(&saved.named())?;
@@ -208,7 +208,7 @@ fn accumulate(
 ) -> Result<Nats> {
     match clusters {
         Clusters::Posterior => {
-            let independent = matches!(training.model.prior, Prior::Independent(_));
+            let independent = matches!(training.model.prior(), Prior::Independent(_));
             let augment = Augment { shifts: augment.shifts && independent, ..augment };
             let patches = augmented(training.model, some, augment, [noise, shifts])?;
             let total = training.accumulate(&patches)?.sum(Kind::Double).double_value(&[]);
@@ -227,7 +227,7 @@ fn accumulate(
 /// which only independent latents allow.
 fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<PatchEvidence> {
     let reading = model.readings()[0];
-    let groups = augment.apply(&model.view, &some.pixels, shifts).into_iter().map(|seen| {
+    let groups = augment.apply(&model.view(), &some.pixels, shifts).into_iter().map(|seen| {
         let noise = Draws { pictures: &seen.pictures, ..*noise };
         model.evidence_of(&seen.view, &seen.pixels, reading, &noise)
     });
@@ -245,8 +245,7 @@ fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [
 /// When pictures cannot be read.
 pub fn watch(session: &Session, model: &Mixture) -> Result<Score> {
     let measure = Measure::plain(model, session.seed, session.micro_batch);
-    let lengths = code_lengths(model, session.valid, session.watched, &measure, |_| ())?;
-    Ok(lengths.score(model.view.dimensions()))
+    Ok(Score::of(&score::totals(model, session.valid, session.watched, &measure)?, model.view().dimensions()))
 }
 
 /// The codes of the training pictures as the model sees them, int64 `[N, L]` on the CPU.

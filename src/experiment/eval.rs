@@ -93,7 +93,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let (pictures, split) = pictures(&folder, &config, request)?;
     require!(!pictures.is_empty(), "{split}: there are no pictures to evaluate");
     let model = models::load(&folder, &config, stage, device)?;
-    check_shape(model.view.shape(), pictures.shape())?;
+    check_shape(model.view().shape(), pictures.shape())?;
     let bar = progress::bar(stage.name(), pictures.len() as u64);
     let plain = Measure::plain(&model, config.seed, stage.micro_batch(&config));
     let reading = request.reading.unwrap_or(plain.reading);

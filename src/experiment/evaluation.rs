@@ -44,7 +44,7 @@ fn circuit_row(context: &Context, stage: Stage, model: &Mixture, reading: Readin
     let measure = Measure { reading, ..Measure::plain(model, context.config.seed, batch) };
     let lengths = code_lengths(model, test, test.len(), &measure, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();
-    let dimensions = model.view.dimensions();
+    let dimensions = model.view().dimensions();
     let sum = |nats: &[f64]| nats.iter().sum::<f64>();
     let parts = [sum(&lengths.latent), sum(&lengths.conditional)];
     let row = row(context, stage, (stage.label(), reading.name()), &lengths.score(dimensions), parts)?;

@@ -31,7 +31,7 @@ const FORMAT: &str = "2";
 /// # Errors
 /// When the file cannot be written.
 pub fn save(folder: &StageFolder, config: &Config, stage: Stage, model: &Mixture) -> Result<()> {
-    let view = &model.view;
+    let view = &model.view();
     let readings: Vec<&str> = model.readings().into_iter().map(Reading::name).collect();
     let family = match stage.patch_config(config, view.shape())?.family {
         FamilyConfig::Hclt(_) => "hclt",
@@ -46,7 +46,7 @@ pub fn save(folder: &StageFolder, config: &Config, stage: Stage, model: &Mixture
         ("protocol", config.protocol.name().to_owned()),
         ("transform", serde_json::to_value(view.transform)?.as_str().unwrap_or_default().to_owned()),
         ("patch_size", view.grid.patch.to_string()),
-        ("clusters", model.patches.clusters().to_string()),
+        ("clusters", model.patches().clusters().to_string()),
         ("readings", readings.join(" ")),
         (SHAPE, serde_json::to_string(&view.shape())?),
     ];
@@ -122,7 +122,7 @@ fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> R
             device,
         )?)),
     };
-    let mut model = Mixture { view, patches, prior };
+    let mut model = Mixture::new(view, patches, prior);
     model.restore(&tensors)?;
     Ok(model)
 }

@@ -47,7 +47,7 @@ fn draw_teacher(context: &Context) -> Result<()> {
 fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     let model = models::load(context.run, context.config, stage, context.device)?;
     let drawn = model.sample(SAMPLES, &mut rng(context.config.seed, "samples", 0));
-    let samples = model.view.display(&drawn).to_device(Device::Cpu);
+    let samples = model.view().display(&drawn).to_device(Device::Cpu);
     write_sheet(context, &format!("{stage}-samples"), &samples, SAMPLES_SHEET)?;
     if stage != Stage::Joint {
         return Ok(());

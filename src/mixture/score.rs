@@ -7,7 +7,7 @@ use super::observed::Observed;
 use super::{Decomposition, Mixture};
 use crate::data::pictures::Pictures;
 use crate::evaluate::Score;
-use crate::patch::Reading;
+use crate::patch::{PatchEvidence, Reading};
 use crate::random::Draws;
 use crate::run::interrupt;
 
@@ -31,6 +31,17 @@ impl Measure {
     #[must_use]
     pub fn plain(model: &Mixture, seed: u64, batch: usize) -> Self {
         Self { reading: model.readings()[0], draws: 1, seed, observed: Observed::All, batch }
+    }
+
+    /// How often a picture is looked at.
+    fn passes(&self) -> u64 {
+        if self.reading == Reading::Density { self.draws as u64 } else { 1 }
+    }
+
+    /// What is seen of pixels the `pass`-th time.
+    fn evidence(&self, model: &Mixture, pixels: &Tensor, indices: &[usize], pass: u64) -> Result<PatchEvidence> {
+        let noise = Draws { seed: self.seed, purpose: "noise of an evaluation", pass, pictures: indices };
+        self.observed.hide(model, model.evidence(pixels, self.reading, &noise)?)
     }
 }
 
@@ -67,13 +78,9 @@ pub fn code_lengths(
     mut tick: impl FnMut(usize),
 ) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
-    let draws = if measure.reading == Reading::Density { measure.draws } else { 1 };
+    let draws = measure.passes();
     each_batch(pictures, count, measure.batch, |indices, pixels| {
-        let decomposed = (0..draws as u64).map(|pass| {
-            let noise = Draws { seed: measure.seed, purpose: "noise of an evaluation", pass, pictures: indices };
-            let patches = model.evidence(&pixels, measure.reading, &noise)?;
-            model.decompose(&measure.observed.hide(model, patches)?)
-        });
+        let decomposed = (0..draws).map(|pass| model.decompose(&measure.evidence(model, &pixels, indices, pass)?));
         let decomposed = decomposed.collect::<Result<Vec<_>>>()?;
         let stacked = |part: fn(&Decomposition) -> &Tensor| {
             Tensor::stack(&decomposed.iter().map(|d| part(d).shallow_clone()).collect::<Vec<_>>(), 0)
@@ -88,6 +95,24 @@ pub fn code_lengths(
         all.conditional.extend(mean(stacked(|d| &d.conditional))?);
         tick(all.total.len());
         Ok(())
+    })?;
+    Ok(all)
+}
+
+/// -log p(x) of the first `count` pictures, without its parts: for the density reading the mean over draws of the noise.
+///
+/// # Errors
+/// As [`code_lengths`].
+pub fn totals(model: &Mixture, pictures: &Pictures, count: usize, measure: &Measure) -> Result<Vec<f64>> {
+    let mut all = Vec::new();
+    each_batch(pictures, count, measure.batch, |indices, pixels| {
+        let drawn = (0..measure.passes()).map(|pass| {
+            let patches = measure.evidence(model, &pixels, indices, pass)?;
+            model.log_likelihood(&model.patch_log_likelihood(&patches)?)
+        });
+        let drawn = Tensor::stack(&drawn.collect::<Result<Vec<_>>>()?, 0);
+        all.extend(Vec::<f64>::try_from(-drawn.mean_dim([0i64].as_slice(), false, Kind::Double))?);
+        check_finite(&all, indices[0])
     })?;
     Ok(all)
 }

@@ -1,11 +1,11 @@
 //! Statistics of a mixture and its M-step: which parts move, and what is remembered between steps.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::tree_flows::tree_flows;
 use super::{Mixture, Prior};
+use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::em::{self, EmConfig, InputFamily, Learner};
 use crate::group::{Group, Sum, sum_number};
@@ -78,7 +78,13 @@ impl<'a> Training<'a> {
         let _guard = tch::no_grad_guard();
         let log_likelihood = self.model.patch_log_likelihood(patches)?;
         let (total, posterior) = match (&self.model.prior, &mut self.tree) {
-            (Prior::Tree(tree), Some((_, statistics))) => tree_flows(tree, &log_likelihood, Some(statistics))?,
+            (Prior::Tree(tree), Some((_, statistics))) => {
+                let messages = tree.forward(&Evidence::soft(&log_likelihood, tree.plan())?, true)?;
+                let ones = messages.log_likelihood.ones_like();
+                let posterior =
+                    tree.flows(&messages, &ones, statistics).context("a latent tree reads soft evidence")?;
+                (messages.log_likelihood.squeeze_dim(-1), posterior)
+            }
             _ => self.model.posterior(&log_likelihood)?,
         };
         self.add(patches, &posterior)?;

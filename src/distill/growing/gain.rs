@@ -15,7 +15,7 @@ use crate::data::pictures::Pictures;
 use crate::distill::Session;
 use crate::distill::training::{Clusters, train};
 use crate::mixture::train::Parts;
-use crate::mixture::{Mixture, Prior};
+use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
 use crate::random::{Draws, rng};
@@ -39,7 +39,7 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
         "growing: criterion gain measures splits on validation pictures, and there are none\n  give the data a validation \
          part (data.validation), or choose criterion: paper"
     );
-    let first = model.patches.clusters();
+    let first = model.patches().clusters();
     let (mut model, mut steps) = resume(session, model, patch)?;
     while steps < 2 * config.rounds {
         let round = steps / 2 + 1;
@@ -70,12 +70,13 @@ fn resume(session: &Session, model: Mixture, config: &PatchConfig) -> Result<(Mi
     if !path.exists() {
         return Ok((model, 0));
     }
-    let saved = checkpoint::load(&path, model.patches.device())?;
+    let saved = checkpoint::load(&path, model.patches().device())?;
     let steps = saved.entry("steps")?.parse().with_context(|| format!("{}: steps", path.display()))?;
-    let patches = patch::from_tensors(config, &model.view.ranges(), &saved.named().under("patch"))?;
-    let mut model = Mixture { patches, ..model };
+    let patches = patch::from_tensors(config, &model.view().ranges(), &saved.named().under("patch"))?;
+    let even = even_weights(patches.clusters(), patches.device());
+    let mut model = Mixture::independent(*model.view(), patches, even);
     model.restore(&saved.named())?;
-    tracing::info!("{}: going on with {} clusters", session.name, model.patches.clusters());
+    tracing::info!("{}: going on with {} clusters", session.name, model.patches().clusters());
     Ok((model, steps))
 }
 
@@ -88,14 +89,14 @@ fn decide(
     target: usize,
 ) -> Result<Mixture> {
     let _guard = tch::no_grad_guard();
-    let Prior::Independent(log_weights) = &model.prior else {
+    let Prior::Independent(log_weights) = &model.prior() else {
         anyhow::bail!("growing comes before the latent tree");
     };
     let weights: Vec<f64> = Vec::try_from(log_weights)?;
     let members = members(session, model, config, round)?;
     let patches = held_out(session.valid, model, config, session)?;
-    let held_out = HeldOut::new(&*model.patches, log_weights, patches)?;
-    let present = Present { config, model: &*model.patches, log_weights: &weights, held_out: &held_out };
+    let held_out = HeldOut::new(&*model.patches(), log_weights, patches)?;
+    let present = Present { config, model: &*model.patches(), log_weights: &weights, held_out: &held_out };
     let mut random = rng(session.seed, "proposals", round as u64);
     let bar = progress::bar(&format!("{}: splits", session.name), weights.len() as u64);
     let (mut splits, mut merges) = (Vec::new(), Vec::new());
@@ -124,14 +125,14 @@ fn decide(
 /// Some training patches of every cluster, `[n_k, D]`: pictures in seeded order, each patch given to a cluster drawn from
 /// its posterior, so that they stand for posterior-weighted data.
 fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usize) -> Result<Vec<Tensor>> {
-    let (clusters, pass) = (model.patches.clusters(), round as u64);
+    let (clusters, pass) = (model.patches().clusters(), round as u64);
     let mut rng = rng(session.seed, "patches that proposals learn from", pass);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng);
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
         ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
     // As many patches as all clusters together may take; the small ones do not hold up the rest.
-    order.truncate((config.examples * clusters).div_ceil(model.view.patches()));
+    order.truncate((config.examples * clusters).div_ceil(model.view().patches()));
     for indices in order.chunks(session.micro_batch) {
         interrupt::check()?;
         let noise = Draws {
@@ -254,18 +255,18 @@ fn report(session: &mut Session, all: &[Proposal], taken: &[usize], round: usize
 /// The mixture with the accepted proposals in place of the clusters that they replace.
 fn assemble(model: &Mixture, log_weights: &[f64], all: &[Proposal], taken: &[usize]) -> Result<Mixture> {
     let replaced: HashSet<usize> = taken.iter().flat_map(|&i| all[i].old.clone()).collect();
-    let kept = (0..log_weights.len()).filter(|k| !replaced.contains(k)).map(|k| (&model.patches, k, log_weights[k]));
+    let kept = (0..log_weights.len()).filter(|k| !replaced.contains(k)).map(|k| (model.patches(), k, log_weights[k]));
     let new = taken.iter().flat_map(|&i| {
         let proposal = &all[i];
-        proposal.log_weights.iter().enumerate().map(|(c, &weight)| (&proposal.model, c, weight))
+        proposal.log_weights.iter().enumerate().map(|(c, &weight)| (&*proposal.model, c, weight))
     });
     let chosen: Vec<_> = kept.chain(new).collect();
     let parts: Vec<Part> = chosen
         .iter()
-        .map(|(model, cluster, weight)| Part { model: &***model, cluster: *cluster, share: weight.exp() })
+        .map(|(model, cluster, weight)| Part { model: *model, cluster: *cluster, share: weight.exp() })
         .collect();
     let weights: Vec<f64> = chosen.iter().map(|(_, _, weight)| *weight).collect();
-    let weights = Tensor::from_slice(&weights).to_device(model.patches.device());
+    let weights = Tensor::from_slice(&weights).to_device(model.patches().device());
     let weights = &weights - weights.logsumexp(0, false);
-    Ok(Mixture { view: model.view, patches: model.patches.gather(&parts)?, prior: Prior::Independent(weights) })
+    Ok(Mixture::independent(*model.view(), model.patches().gather(&parts)?, weights))
 }

@@ -22,7 +22,7 @@ use super::config::PaperGrowing;
 use crate::device;
 use crate::distill::Session;
 use crate::latents::KMeansConfig;
-use crate::mixture::{Mixture, Prior};
+use crate::mixture::Mixture;
 use crate::patch::hclt::HcltPatches;
 use crate::patch::hclt::heads::{NewHead, grown};
 use crate::patch::{Infer, Learn, Part, PatchModel, same_family};
@@ -41,7 +41,7 @@ const ITERATIONS: usize = 20;
 /// See [`super::grow`].
 pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given: &Given) -> Result<Mixture> {
     let _guard = tch::no_grad_guard();
-    let trees: &HcltPatches = same_family(&*model.patches).context("criterion paper is for HCLTs")?;
+    let trees: &HcltPatches = same_family(&*model.patches()).context("criterion paper is for HCLTs")?;
     let clusters = trees.clusters();
     let data = collect(session, model, config, given)?;
     let bar = progress::bar(session.name, clusters as u64);
@@ -86,8 +86,8 @@ fn join(model: &Mixture, grown: &[(Box<dyn PatchModel>, Vec<f64>)], counts: &[f6
         })
         .collect();
     let weights: Vec<f64> = parts.iter().map(|p| p.share.ln()).collect();
-    let weights = Tensor::from_slice(&weights).to_device(model.patches.device());
-    Ok(Mixture { view: model.view, patches: model.patches.gather(&parts)?, prior: Prior::Independent(weights) })
+    let weights = Tensor::from_slice(&weights).to_device(model.patches().device());
+    Ok(Mixture::independent(*model.view(), model.patches().gather(&parts)?, weights))
 }
 
 /// Patches of all clusters, some of each, in memory.
@@ -119,7 +119,7 @@ impl Data {
 /// Read up to so many patches of every cluster, drawn evenly, and their features.
 fn collect(session: &Session, model: &Mixture, config: &PaperGrowing, given: &Given) -> Result<Data> {
     let flat = given.codes.reshape([-1]);
-    let clusters = model.patches.clusters() as i64;
+    let clusters = model.patches().clusters() as i64;
     let counts = Vec::try_from(flat.bincount(None::<Tensor>, clusters).to_kind(Kind::Double))?;
     let mut rows: Vec<i64> = Vec::new();
     for k in 0..clusters {
@@ -136,12 +136,12 @@ fn collect(session: &Session, model: &Mixture, config: &PaperGrowing, given: &Gi
         first += n;
         Ok(())
     })?;
-    let (per_picture, mut patches) = (model.view.patches() as i64, Vec::new());
+    let (per_picture, mut patches) = (model.view().patches() as i64, Vec::new());
     let pictures: Vec<usize> = (0..session.train.len()).collect();
     for some in pictures.chunks(session.micro_batch) {
         interrupt::check()?;
         let (start, end) = (some[0] as i64 * per_picture, (some[some.len() - 1] as i64 + 1) * per_picture);
-        let all = model.view.integers(&session.train.batch(some)?)?.reshape([-1, model.view.variables() as i64]);
+        let all = model.view().integers(&session.train.batch(some)?)?.reshape([-1, model.view().variables() as i64]);
         patches.push(all.index_select(0, &between(&rows, start, end)));
     }
     let clusters = flat.index_select(0, &Tensor::from_slice(&rows));
@@ -335,7 +335,7 @@ fn read(
     given: &Given,
     model: &Mixture,
 ) -> Result<(Box<dyn PatchModel>, Vec<f64>)> {
-    let saved = checkpoint::load(file, model.patches.device())?;
+    let saved = checkpoint::load(file, model.patches().device())?;
     let name = session.name;
     let cluster = file.file_stem().map(|s| s.to_string_lossy().into_owned());
     for (round, mut line) in serde_json::from_str::<Vec<Value>>(saved.entry("lines")?)?.into_iter().enumerate() {
@@ -343,7 +343,7 @@ fn read(
         session.metrics.write(name, round as u64 + 1, &line)?;
     }
     let shares = Vec::try_from(saved.named().doubles("shares", &[-1])?.to_device(Device::Cpu))?;
-    Ok((crate::patch::from_tensors(given.patch, &model.view.ranges(), &saved.named())?, shares))
+    Ok((crate::patch::from_tensors(given.patch, &model.view().ranges(), &saved.named())?, shares))
 }
 
 #[cfg(test)]

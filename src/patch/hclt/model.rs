@@ -59,7 +59,7 @@ impl Infer for HcltPatches {
 
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         let forest = self.forest_of(cluster / self.width.heads).1;
-        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, rng) + &self.lows
+        forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, None, rng) + &self.lows
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
