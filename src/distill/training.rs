@@ -214,8 +214,7 @@ fn accumulate(
         }
         Clusters::Given(codes) => {
             let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
-            let rows: Vec<i64> = some.indices.iter().map(|&i| i as i64).collect();
-            training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
+            training.accumulate_assigned(&patches, &some.rows_of(codes))?;
             Ok(Nats::default())
         }
     }

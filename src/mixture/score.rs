@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::observed::Observed;
 use super::{Decomposition, Mixture, Reading};
+use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::evaluate::Score;
 use crate::random::Draws;
@@ -67,9 +68,12 @@ pub fn code_lengths(
 ) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
     let draws = if measure.reading == Reading::Density { measure.draws } else { 1 };
-    each_batch(pictures, count, measure.batch, |indices, pixels| {
+    let _guard = tch::no_grad_guard();
+    for batch in pictures.batches(0..count.min(pictures.len()), measure.batch) {
+        interrupt::check()?;
+        let Batch { indices, pixels } = batch?;
         let decomposed = (0..draws as u64).map(|pass| {
-            let noise = Draws { seed: measure.seed, purpose: "noise of an evaluation", pass, pictures: indices };
+            let noise = Draws { seed: measure.seed, purpose: "noise of an evaluation", pass, pictures: &indices };
             let patches = model.evidence(&pixels, measure.reading, &noise)?;
             model.decompose(&measure.observed.hide(model, patches)?)
         });
@@ -86,8 +90,7 @@ pub fn code_lengths(
         all.latent.extend(mean(stacked(|d| &d.latent))?);
         all.conditional.extend(mean(stacked(|d| &d.conditional))?);
         tick(all.total.len());
-        Ok(())
-    })?;
+    }
     Ok(all)
 }
 
@@ -97,14 +100,16 @@ pub fn code_lengths(
 /// When pictures cannot be read or do not fit the model.
 pub fn codes(model: &Mixture, pictures: &Pictures, measure: &Measure, mut tick: impl FnMut(usize)) -> Result<Tensor> {
     let mut all = Vec::new();
-    each_batch(pictures, pictures.len(), measure.batch, |indices, pixels| {
-        let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: indices };
+    let _guard = tch::no_grad_guard();
+    for batch in pictures.batches(0..pictures.len(), measure.batch) {
+        interrupt::check()?;
+        let Batch { indices, pixels } = batch?;
+        let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: &indices };
         let patches = model.evidence(&pixels, measure.reading, &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         all.push(posterior.argmax(-1, false).to_device(Device::Cpu));
         tick(indices[indices.len() - 1] + 1);
-        Ok(())
-    })?;
+    }
     Ok(Tensor::cat(&all, 0))
 }
 
@@ -116,22 +121,5 @@ fn check_finite(nats: &[f64], from: usize) -> Result<()> {
         "picture {}: its likelihood is not finite: the model gives no number for it",
         from + wrong.unwrap_or(0)
     );
-    Ok(())
-}
-
-/// The first `count` pictures, `batch` at a time, with their numbers.
-fn each_batch(
-    pictures: &Pictures,
-    count: usize,
-    batch: usize,
-    mut visit: impl FnMut(&[usize], Tensor) -> Result<()>,
-) -> Result<()> {
-    let _guard = tch::no_grad_guard();
-    let count = count.min(pictures.len());
-    for start in (0..count).step_by(batch) {
-        let indices: Vec<usize> = (start..(start + batch).min(count)).collect();
-        interrupt::check()?;
-        visit(&indices, pictures.batch(&indices)?)?;
-    }
     Ok(())
 }
