@@ -5,7 +5,7 @@
 //! its mean colour; its contrast is `sqrt(v + 1/12)`, v the variance around the DC over all numbers of the patch and
 //! 1/12 the variance of rounding to a level.
 
-use super::grid::PatchGrid;
+use super::frame::Frame;
 use super::weights::{NamedTensors, given, saved};
 use super::{Bound, Teacher};
 use crate::data::pictures::{PictureShape, Pictures};
@@ -84,7 +84,7 @@ struct Fit {
 /// The pixel teacher for pictures of one shape.
 pub struct PixelTeacher {
     config: PixelConfig,
-    grid: PatchGrid,
+    frame: Frame,
     device: Device,
     /// RGB to `YCoCg`, where there are three channels `[3, 3]`; made beforehand, since a trace does not see numbers.
     color: Option<Tensor>,
@@ -109,7 +109,7 @@ impl PixelTeacher {
         if config.features == PixelFeatures::ContrastOrientation {
             teacher.check_components()?;
             require!(!train.is_empty(), "teacher: there are no training pictures: choose a split that has some");
-            let wanted = config.sample.div_ceil(teacher.grid.patches()).min(train.len());
+            let wanted = config.sample.div_ceil(teacher.frame.patches()).min(train.len());
             let mut rng = random::rng(seed, "pixel teacher sample", 0);
             let mut chosen = rand::seq::index::sample(&mut rng, train.len(), wanted).into_vec();
             chosen.sort_unstable();
@@ -153,12 +153,12 @@ impl PixelTeacher {
     fn unfitted(config: &PixelConfig, shape: PictureShape, device: Device) -> Result<Self> {
         let ycocg = [0.25f32, 0.5, -0.25, 0.5, 0.0, 0.5, 0.25, -0.5, -0.25]; // columns Y, Co, Cg; rows R, G, B
         let color = (shape.channels == 3).then(|| Tensor::from_slice(&ycocg).reshape([3, 3]).to_device(device));
-        Ok(Self { config: config.clone(), grid: PatchGrid::new(shape, config.patch)?, device, color, fit: None })
+        Ok(Self { config: config.clone(), frame: Frame::new(shape, config.patch)?, device, color, fit: None })
     }
 
     /// Numbers of a patch, D.
     fn numbers(&self) -> i64 {
-        (self.config.patch * self.config.patch * self.grid.shape().channels) as i64
+        (self.config.patch * self.config.patch * self.frame.shape().channels) as i64
     }
 
     fn check_components(&self) -> Result<()> {
@@ -173,7 +173,7 @@ impl PixelTeacher {
 
     /// Patches `[n, p * p, C]` of pixels `[B, H, W, C]`, as `YCoCg` if there are three channels.
     fn patches(&self, pixels: &Tensor) -> Tensor {
-        let patches = self.grid.cut(pixels).flatten(0, 1).to_kind(Kind::Float);
+        let patches = self.frame.patches_of(pixels).flatten(0, 1).to_kind(Kind::Float);
         match &self.color {
             Some(color) => patches.matmul(color),
             None => patches,
@@ -235,19 +235,19 @@ impl Teacher for PixelTeacher {
     }
 
     fn grid(&self) -> (usize, usize) {
-        (self.grid.rows(), self.grid.columns())
+        (self.frame.rows(), self.frame.columns())
     }
 
     fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         let features = self.describe(&pixels.f_to_device(self.device)?);
         // The batch is left open, for traces of it.
         let width = *features.size().last().unwrap_or(&1);
-        Ok(features.reshape([-1, self.grid.patches() as i64, width]))
+        Ok(features.reshape([-1, self.frame.patches() as i64, width]))
     }
 
     fn bound(&self, pixels: &Tensor) -> Result<Option<Bound>> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         Ok(None)
     }
 }

@@ -203,7 +203,7 @@ impl Trainer {
     fn descend(&mut self, pixels: &tch::Tensor, learning_rate: f64) -> Result<f64> {
         let levels = self.model.encode(pixels);
         let nats = self.model.decoder_nats(&levels, pixels);
-        let dimensions = self.model.patch_grid().dimensions() as f64;
+        let dimensions = self.model.frame().dimensions() as f64;
         let codebooks = self.model.bottom.loss(&levels.bottom) + self.model.top.loss(&levels.top);
         let loss = nats.mean(Kind::Double) * (self.config.nll_weight / dimensions) + codebooks;
         let value = f64::try_from(&loss)?;

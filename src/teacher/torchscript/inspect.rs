@@ -12,7 +12,7 @@ use super::archive::Method;
 use super::contract::{Contract, Input};
 use super::input::Preparation;
 use super::module::{Module, Parameters};
-use super::{BATCHES, PatchGrid, Teacher, TorchScript, noise};
+use super::{BATCHES, Frame, Teacher, TorchScript, noise};
 use crate::data::pictures::PictureShape;
 use crate::run::sha256_file;
 
@@ -110,8 +110,8 @@ fn agree(request: &Request, module: Module, contract: &Contract) -> Result<Torch
     let mut first = None;
     for patch in patches {
         let module = module.take().map_or_else(|| Module::open(&path, device), Ok)?;
-        let grid = PatchGrid::new(request.shape, patch)?;
-        match TorchScript::agree(module, contract.clone(), grid) {
+        let frame = Frame::new(request.shape, patch)?;
+        match TorchScript::agree(module, contract.clone(), frame) {
             Ok(teacher) => return Ok(teacher),
             Err(error) => first = first.or(Some(error)),
         }
