@@ -25,7 +25,7 @@ use crate::circuit::mixing::mix;
 use crate::circuit::parameters::Parameters;
 use crate::data::view::View;
 use crate::latent_tree::certain;
-use crate::patch::{Input, PatchModel};
+use crate::patch::{PatchInput, PatchModel};
 use crate::random::Draws;
 use crate::{refusal, require};
 
@@ -186,9 +186,9 @@ impl Mixture {
     #[must_use]
     pub fn readings(&self) -> Vec<Reading> {
         match self.patches.input() {
-            Input::Integers => vec![Reading::Exact],
-            Input::Dequantised if self.view.has_integers() => vec![Reading::Density, Reading::Ordered],
-            Input::Dequantised => vec![Reading::Density],
+            PatchInput::Integers => vec![Reading::Exact],
+            PatchInput::Dequantised if self.view.has_integers() => vec![Reading::Density, Reading::Ordered],
+            PatchInput::Dequantised => vec![Reading::Density],
         }
     }
 

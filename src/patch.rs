@@ -7,4 +7,4 @@ pub mod hclt;
 mod family;
 
 pub use family::{from_tensors, start};
-pub use model::{Input, MISSING, Marginals, Part, PatchModel, same_family};
+pub use model::{MISSING, Marginals, Part, PatchInput, PatchModel, same_family};

@@ -13,7 +13,7 @@ use lvd::em::{self, EmConfig, InputFamily, Learner, Rule};
 use lvd::patch::config::{GaussianConfig, HcltConfig, Start};
 use lvd::patch::hclt::HcltPatches;
 use lvd::patch::hclt::start;
-use lvd::patch::{Input, Part, PatchModel, gaussian};
+use lvd::patch::{Part, PatchInput, PatchModel, gaussian};
 use lvd::random::rng;
 use lvd::structure::config::TreeConfig;
 use lvd::structure::hclt;
@@ -297,7 +297,7 @@ fn gains_are_what_the_mixture_gains() {
         let exact = gain_by_definition(&*model, &weights, &halves, &patches);
         assert!((halves.gain - exact).abs() < 0.02 * exact.abs().max(1.0), "{} against {exact}", halves.gain);
         // Two blobs in one cluster, 200 of the held-out patches; two hidden states can tell them apart already.
-        if model.input() == Input::Dequantised {
+        if model.input() == PatchInput::Dequantised {
             assert!(halves.gain > 100.0 && halves.gain > 3.0 * halves.error, "{}", halves.gain);
         }
         assert!((halves.log_weights.iter().map(|w| w.exp()).sum::<f64>() - 2.0 / 3.0).abs() < 1e-9);

@@ -12,7 +12,7 @@ use crate::data::view::View;
 use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::{PatchConfig, Start};
-use crate::patch::{self, Input};
+use crate::patch::{self, PatchInput};
 use crate::random::{Draws, rng};
 use crate::run::interrupt;
 
@@ -60,8 +60,8 @@ fn members(
         interrupt::check()?;
         let batch = batch?;
         let patches = match config.family.input() {
-            Input::Integers => view.integers(&batch.pixels)?,
-            Input::Dequantised => {
+            PatchInput::Integers => view.integers(&batch.pixels)?,
+            PatchInput::Dequantised => {
                 let purpose = "noise of patches to start from";
                 let noise = Draws { seed: session.seed, purpose, pass: 0, pictures: &batch.indices };
                 view.dequantised(&batch.pixels, &noise)

@@ -16,7 +16,7 @@ use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{self, Measure, code_lengths};
-use crate::mixture::train::{Parts, Training};
+use crate::mixture::train::{LearningParts, Training};
 use crate::mixture::{Mixture, Prior};
 use crate::random::{Draws, rng};
 use crate::refusal::Interrupted;
@@ -52,7 +52,7 @@ struct Loop<'a, 'b> {
 pub fn train(
     session: &mut Session,
     model: &mut Mixture,
-    parts: Parts,
+    parts: LearningParts,
     config: &EmConfig,
     clusters: &Clusters,
 ) -> Result<()> {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::data::view::View;
 use crate::em::EmConfig;
 use crate::patch::config::{FamilyConfig, PatchConfig, Start};
-use crate::patch::{self, Input};
+use crate::patch::{self, PatchInput};
 use crate::random::rng;
 
 /// Clusters and patches that are measured.
@@ -85,7 +85,7 @@ fn numbers(config: &PatchConfig, view: &View) -> f64 {
 }
 
 /// `[PATCHES, D]`, of the kind that a family learns from.
-fn random_patches(view: &View, input: Input) -> Tensor {
+fn random_patches(view: &View, input: PatchInput) -> Tensor {
     let mut rng = rng(0, "rate", 0);
     let columns = view.ranges().into_iter().map(|(low, high)| {
         let values: Vec<i64> = (0..PATCHES).map(|_| rng.random_range(low..=high)).collect();
@@ -93,8 +93,8 @@ fn random_patches(view: &View, input: Input) -> Tensor {
     });
     let integers = Tensor::stack(&columns.collect::<Vec<_>>(), 1);
     match input {
-        Input::Integers => integers.to_kind(Kind::Int16),
-        Input::Dequantised => integers.to_kind(Kind::Float) + 0.5,
+        PatchInput::Integers => integers.to_kind(Kind::Int16),
+        PatchInput::Dequantised => integers.to_kind(Kind::Float) + 0.5,
     }
 }
 

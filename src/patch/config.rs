@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::model::Input;
+use super::model::PatchInput;
 use crate::em::InputFamily;
 use crate::refusal::Problems;
 use crate::structure::config::TreeConfig;
@@ -32,10 +32,10 @@ pub enum FamilyConfig {
 impl FamilyConfig {
     /// What the family learns from.
     #[must_use]
-    pub fn input(&self) -> Input {
+    pub fn input(&self) -> PatchInput {
         match self {
-            Self::Hclt(_) => Input::Integers,
-            Self::Gaussian(_) => Input::Dequantised,
+            Self::Hclt(_) => PatchInput::Integers,
+            Self::Gaussian(_) => PatchInput::Dequantised,
         }
     }
 

@@ -14,7 +14,7 @@ pub const MISSING: i64 = i16::MIN as i64;
 
 /// What a family learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum PatchInput {
     /// Integers.
     Integers,
     /// Integers with noise drawn evenly from [0, 1) added.
@@ -55,8 +55,8 @@ pub trait PatchModel: Any {
     fn device(&self) -> Device;
 
     /// What the family learns from.
-    fn input(&self) -> Input {
-        Input::Integers
+    fn input(&self) -> PatchInput {
+        PatchInput::Integers
     }
 
     /// Free numbers.

@@ -92,7 +92,7 @@ pub struct PixelTeacher {
 }
 
 /// Patches of a batch: mean colours, deviations and contrasts, for n patches.
-struct Parts {
+struct PatchMoments {
     dc: Tensor,         // [n, 1, C]
     deviations: Tensor, // [n, p * p, C]
     contrast: Tensor,   // [n, 1, 1]
@@ -180,33 +180,33 @@ impl PixelTeacher {
         }
     }
 
-    fn parts(&self, pixels: &Tensor) -> Parts {
+    fn moments(&self, pixels: &Tensor) -> PatchMoments {
         let patches = self.patches(pixels);
         let dc = patches.mean_dim(1, true, Kind::Float);
         let deviations = patches - &dc;
         let contrast = (deviations.square().mean_dim([1i64, 2].as_slice(), true, Kind::Float) + 1.0 / 12.0).sqrt();
-        Parts { dc, deviations, contrast }
+        PatchMoments { dc, deviations, contrast }
     }
 
     fn principal(&self, pixels: &Tensor) -> Fit {
-        let parts = self.parts(pixels);
-        let flat = parts.deviations.flatten(1, 2).to_kind(Kind::Double);
+        let moments = self.moments(pixels);
+        let flat = moments.deviations.flatten(1, 2).to_kind(Kind::Double);
         let (_, vectors) = flat.tr().matmul(&flat).linalg_eigh("L"); // eigenvalues rise
         let count = self.config.components as i64;
         let components =
             vectors.narrow(1, self.numbers() - count, count).flip([1]).tr().to_kind(Kind::Float).contiguous();
-        let deviations = contrast_orientation(&parts, &components).std_dim(0, false, false);
+        let deviations = contrast_orientation(&moments, &components).std_dim(0, false, false);
         let deviations = deviations.where_self(&deviations.gt(0.0), &deviations.ones_like());
         Fit { components, deviations }
     }
 
     /// Features of each patch, `[n, F]`.
     fn describe(&self, pixels: &Tensor) -> Tensor {
-        let parts = self.parts(pixels);
+        let moments = self.moments(pixels);
         if let Some(fit) = &self.fit {
-            return contrast_orientation(&parts, &fit.components) / &fit.deviations;
+            return contrast_orientation(&moments, &fit.components) / &fit.deviations;
         }
-        let Parts { dc, deviations, contrast } = parts;
+        let PatchMoments { dc, deviations, contrast } = moments;
         let deviations = if self.config.normalise_contrast { deviations / contrast } else { deviations };
         let pixels = if self.config.normalise_dc { deviations } else { deviations + dc };
         pixels.flatten(1, 2)
@@ -223,10 +223,10 @@ impl Fit {
 }
 
 /// Log contrast, mean colour and |projections| over contrast, `[n, 1 + C + P]`.
-fn contrast_orientation(parts: &Parts, components: &Tensor) -> Tensor {
-    let contrast = parts.contrast.flatten(1, 2);
-    let projections = parts.deviations.flatten(1, 2).matmul(&components.tr()).abs() / &contrast;
-    Tensor::cat(&[contrast.log(), parts.dc.flatten(1, 2), projections], 1)
+fn contrast_orientation(moments: &PatchMoments, components: &Tensor) -> Tensor {
+    let contrast = moments.contrast.flatten(1, 2);
+    let projections = moments.deviations.flatten(1, 2).matmul(&components.tr()).abs() / &contrast;
+    Tensor::cat(&[contrast.log(), moments.dc.flatten(1, 2), projections], 1)
 }
 
 impl Teacher for PixelTeacher {

@@ -4,11 +4,11 @@
 //! precision's terms (float32 in, float32 out), and looked at on two batch sizes before anything is computed with it.
 
 pub mod archive;
+mod arrangement;
 pub mod contract;
 pub mod export;
 mod input;
 pub mod inspect;
-mod layout;
 pub mod module;
 
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use self::arrangement::Arrangement;
 use self::contract::Contract;
 use self::input::Preparation;
-use self::layout::Layout;
 use self::module::Module;
 use super::frame::Frame;
 use super::{Bound, Teacher};
@@ -91,7 +91,7 @@ pub struct TorchScript {
     contract: Contract,
     frame: Frame,
     preparation: Preparation,
-    layout: Layout,
+    arrangement: Arrangement,
     /// Features a patch; none for codes.
     width: Option<i64>,
 }
@@ -118,8 +118,8 @@ impl TorchScript {
         let preparation = Preparation::new(&contract.input, frame.shape())
             .map_err(|error| refusal!("{}: {error}", module.path().display()))?;
         module.require(method)?;
-        let layout = Layout::new(&contract.output, (frame.rows(), frame.columns()));
-        let mut teacher = Self { module, contract, frame, preparation, layout, width: None };
+        let arrangement = Arrangement::new(&contract.output, (frame.rows(), frame.columns()));
+        let mut teacher = Self { module, contract, frame, preparation, arrangement, width: None };
         teacher.width = teacher.probe()?;
         Ok(teacher)
     }
@@ -142,7 +142,7 @@ impl TorchScript {
         let batch = self.preparation.batch(&pixels.f_to_device(self.module.device())?)?;
         let value = self.module.call(self.contract.method(), &batch)?;
         let arranged = module::tensor(value, self.contract.output.entry.as_ref())
-            .and_then(|tensor| self.layout.arrange(&tensor, pixels.size()[0]));
+            .and_then(|tensor| self.arrangement.arrange(&tensor, pixels.size()[0]));
         arranged.map_err(|error| self.named(&error))
     }
 

@@ -15,7 +15,7 @@ use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::distill::Session;
 use crate::distill::training::{Clusters, train};
-use crate::mixture::train::Parts;
+use crate::mixture::train::LearningParts;
 use crate::mixture::{Mixture, Prior};
 use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
@@ -51,7 +51,7 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
             model = decide(session, &model, config, round, config.clusters_after(first, round))?;
         } else {
             let name = format!("{} {round}", session.name);
-            let both = Parts { patches: true, prior: true };
+            let both = LearningParts { patches: true, prior: true };
             train(&mut session.named(&name), &mut model, both, &config.em, &Clusters::Posterior)?;
         }
         steps += 1;

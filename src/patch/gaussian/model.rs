@@ -14,7 +14,7 @@ use super::mixtures::{GaussianPatches, is_float, lock, reordered};
 use super::saved::{MEMORY, NAMES, shaped};
 use super::start;
 use crate::em::EmConfig;
-use crate::patch::model::{Input, MISSING, Marginals, Part, PatchModel, same_family};
+use crate::patch::model::{MISSING, Marginals, Part, PatchInput, PatchModel, same_family};
 use crate::{device, require};
 
 impl PatchModel for GaussianPatches {
@@ -26,8 +26,8 @@ impl PatchModel for GaussianPatches {
         self.centre.device()
     }
 
-    fn input(&self) -> Input {
-        Input::Dequantised
+    fn input(&self) -> PatchInput {
+        PatchInput::Dequantised
     }
 
     fn parameter_count(&self) -> usize {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tch::{Device, IValue, Tensor};
 
 use super::archive::Method;
-use super::contract::{Contract, Input};
+use super::contract::{Contract, ModuleInput};
 use super::input::Preparation;
 use super::module::{Module, Parameters};
 use super::{BATCHES, Frame, Teacher, TorchScript, noise};
@@ -156,7 +156,7 @@ fn describe_parameters(parameters: &Parameters) -> String {
 fn output(module: &Module, contract: &Contract, shape: PictureShape, batch: i64) -> String {
     let stated = contract.input.range.is_some() || contract.input.mean.is_some();
     let range = Some([0.0, 1.0]); // for a look alone: a contract without values is not kept
-    let input = if stated { contract.input.clone() } else { Input { range, ..contract.input.clone() } };
+    let input = if stated { contract.input.clone() } else { ModuleInput { range, ..contract.input.clone() } };
     let look = || -> Result<String> {
         module.require(contract.method())?;
         let prepared = Preparation::new(&input, shape)?.batch(&noise(shape, batch).f_to_device(module.device())?)?;
