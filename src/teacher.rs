@@ -4,7 +4,7 @@
 
 mod decoder;
 mod encoder;
-mod grid;
+mod frame;
 mod layers;
 mod quantiser;
 mod weights;
@@ -20,7 +20,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 pub use config::TeacherConfig;
-pub use grid::PatchGrid;
+pub use frame::Frame;
 pub use pixel::{PixelConfig, PixelTeacher};
 pub use torchscript::{TorchScript, TorchScriptConfig};
 pub use vqvae::{VqVae, VqVaeConfig};

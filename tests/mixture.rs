@@ -9,7 +9,7 @@ use lvd::data::view::View;
 use lvd::em::schedule::Schedule;
 use lvd::em::{EmConfig, Rule};
 use lvd::latent_tree::{self, LatentTreeConfig, certain};
-use lvd::mixture::train::{Parts, Training};
+use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::hclt::start;
@@ -143,7 +143,7 @@ fn joint_em_on_everything_never_lowers_the_likelihood() {
     // Pictures with equal halves more often: something to learn for tree and patches.
     let rows: Vec<i64> = (0..256).chain((0..16).map(|x| x * 17 % 256)).collect();
     let data = worlds().index_select(0, &Tensor::from_slice(&rows));
-    let mut training = Training::new(&mut model, Parts { patches: true, prior: true }, &config, rows.len());
+    let mut training = Training::new(&mut model, LearningParts { patches: true, prior: true }, &config, rows.len());
     let mut before = f64::NEG_INFINITY;
     for _ in 0..8 {
         let total = training.accumulate(&exact(&data)).unwrap().sum(Kind::Double).double_value(&[]);

@@ -11,7 +11,7 @@ use lvd::em::back_off::BackOffConfig;
 use lvd::em::{EmConfig, InputFamily, Rule};
 use lvd::group::Alone;
 use lvd::latent_tree::{self, LatentTreeConfig};
-use lvd::mixture::train::{Parts, Training};
+use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
 use lvd::patch::{self, PatchEvidence, Reading};
@@ -20,7 +20,7 @@ use lvd::run::checkpoint::Named;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
-const BOTH: Parts = Parts { patches: true, prior: true };
+const BOTH: LearningParts = LearningParts { patches: true, prior: true };
 const PICTURES: usize = 64;
 
 fn view() -> View {
@@ -189,7 +189,7 @@ fn a_step_from_an_empty_batch_changes_nothing() {
         let reading = model.readings()[0];
         let nothing = Draws { seed: 1, purpose: "noise", pass: 0, pictures: &[] };
         let patches = model.evidence(&none, reading, &nothing).unwrap();
-        let mut training = Training::new(&mut model, Parts { patches: true, prior: false }, &em, PICTURES);
+        let mut training = Training::new(&mut model, LearningParts { patches: true, prior: false }, &em, PICTURES);
         assert_eq!(training.accumulate(&patches).unwrap().size(), [0], "{name}");
         training.step(0.5);
         for ((tensor, old), (_, new)) in before.iter().zip(model.patches().tensors()) {

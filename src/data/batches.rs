@@ -1,4 +1,4 @@
-//! In what order an epoch goes through the pictures, and reading them ahead of the consumer.
+//! Pictures read a batch at a time: in what order an epoch goes through them, and reading them ahead of the consumer.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -28,6 +28,30 @@ pub struct Batch {
     pub pixels: Tensor,
 }
 
+impl Batch {
+    /// The rows that belong to these pictures of a tensor with a row a picture of the set, `[N, ..]` -> `[B, ..]`.
+    pub fn rows_of(&self, all: &Tensor) -> Tensor {
+        let rows: Vec<i64> = self.indices.iter().map(|&i| i as i64).collect();
+        all.index_select(0, &Tensor::from_slice(&rows))
+    }
+}
+
+impl Pictures {
+    /// The pictures of these places in this order, `size` at a time (the last batch may be smaller); each batch is read when it
+    /// is asked for, and is an error where a place is none of the set's.
+    ///
+    /// # Panics
+    /// When batches of no picture are asked for.
+    pub fn batches(&self, places: impl IntoIterator<Item = usize>, size: usize) -> impl Iterator<Item = Result<Batch>> {
+        assert!(size > 0, "a batch has at least one picture");
+        let mut left = places.into_iter();
+        std::iter::from_fn(move || {
+            let indices: Vec<usize> = left.by_ref().take(size).collect();
+            (!indices.is_empty()).then(|| self.batch(&indices).map(|pixels| Batch { indices, pixels }))
+        })
+    }
+}
+
 /// Reads batches on a thread of its own, a few ahead of its consumer, and counts how long the consumer waits.
 pub struct Prefetcher {
     batches: Receiver<Result<Batch>>,
@@ -45,7 +69,7 @@ impl Prefetcher {
         let left = order.len().div_ceil(size);
         let reader = thread::Builder::new().name("prefetch".to_owned());
         reader
-            .spawn(move || read(&pictures, &order, size, &sender))
+            .spawn(move || read(&pictures, order, size, &sender))
             .context("cannot start a thread to read pictures")?;
         Ok(Self { batches, left, waited: Duration::ZERO })
     }
@@ -64,9 +88,8 @@ impl Prefetcher {
 }
 
 /// Send all batches; stops early when the consumer is gone or a batch cannot be read.
-fn read(pictures: &Pictures, order: &[usize], size: usize, sender: &SyncSender<Result<Batch>>) {
-    for indices in order.chunks(size) {
-        let batch = pictures.batch(indices).map(|pixels| Batch { indices: indices.to_vec(), pixels });
+fn read(pictures: &Pictures, order: Vec<usize>, size: usize, sender: &SyncSender<Result<Batch>>) {
+    for batch in pictures.batches(order, size) {
         let last = batch.is_err();
         if sender.send(batch).is_err() || last {
             return;
@@ -115,12 +138,33 @@ mod tests {
     fn batches_come_in_order_with_their_pixels() {
         let order = vec![9, 3, 5, 0, 7];
         let mut prefetcher = Prefetcher::new(ten(), order.clone(), 2, 1).unwrap();
-        let batches: Vec<Batch> = prefetcher.by_ref().map(Result::unwrap).collect();
-        assert_eq!(batches.iter().map(|b| b.indices.len()).collect::<Vec<_>>(), [2, 2, 1]);
-        assert_eq!(batches.iter().flat_map(|b| b.indices.clone()).collect::<Vec<_>>(), order);
-        let pixels = batches.iter().flat_map(|b| Vec::<u8>::try_from(b.pixels.reshape([-1])).unwrap());
-        assert_eq!(pixels.collect::<Vec<_>>(), [9, 3, 5, 0, 7]);
+        let ahead: Vec<Batch> = prefetcher.by_ref().map(Result::unwrap).collect();
         assert!(prefetcher.seconds_waited() >= 0.0);
+        for batches in [ahead, ten().batches(order, 2).map(Result::unwrap).collect()] {
+            assert_eq!(batches.iter().map(|b| &b.indices[..]).collect::<Vec<_>>(), [&[9, 3][..], &[5, 0], &[7]]);
+            let pixels = batches.iter().flat_map(|b| Vec::<u8>::try_from(b.pixels.reshape([-1])).unwrap());
+            assert_eq!(pixels.collect::<Vec<_>>(), [9, 3, 5, 0, 7]);
+        }
+        assert_eq!(ten().batches(0..4, 2).count(), 2);
+        assert_eq!(ten().batches(0..0, 2).count(), 0);
+    }
+
+    #[test]
+    fn a_place_that_is_none_spoils_its_own_batch_only() {
+        let pictures = ten();
+        let mut batches = pictures.batches([9, 10, 8], 1);
+        assert!(batches.next().unwrap().is_ok());
+        let error = batches.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "picture 10 was asked for, but there are 10");
+        assert_eq!(batches.next().unwrap().unwrap().indices, [8]);
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn rows_are_those_of_the_pictures() {
+        let batch = ten().batches([7, 2], 2).next().unwrap().unwrap();
+        let squares: Vec<i64> = (0..10).map(|i| i * i).collect();
+        assert_eq!(Vec::<i64>::try_from(batch.rows_of(&Tensor::from_slice(&squares))).unwrap(), [49, 4]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::pictures::{PictureShape, Pictures, PixelOrder, Segment};
 use super::source;
 use crate::require;
 
@@ -39,6 +39,6 @@ pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
         );
     }
     let shape = PictureShape { height: SIDE, width: SIDE, channels: 3, levels };
-    let segment = Segment { source, offset: 1, stride: RECORD, count: length / RECORD, layout: Layout::Planar };
+    let segment = Segment { source, offset: 1, stride: RECORD, count: length / RECORD, order: PixelOrder::Planar };
     Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::pictures::{PictureShape, Pictures, PixelOrder, Segment};
 use super::{jpeg, source};
 use crate::refusal::Problems;
 use crate::{refusal, require};
@@ -86,7 +86,7 @@ pub fn open(folder: &Path, rule: Resize, alpha: Alpha) -> Result<Pictures> {
     let channels = if colour { 3 } else { 1 };
     let shape = PictureShape { height: height as usize, width: width as usize, channels, levels: 256 };
     let (stride, count) = (shape.dimensions(), headers.len());
-    Pictures::from_segments(vec![Segment { source, offset: 0, stride, count, layout: Layout::Interleaved }], shape)
+    Pictures::from_segments(vec![Segment { source, offset: 0, stride, count, order: PixelOrder::Interleaved }], shape)
 }
 
 /// All PNG and JPEG files below a folder, sorted. Links are not followed.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 
-use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::pictures::{PictureShape, Pictures, PixelOrder, Segment};
 use super::source::{self, Source};
 use crate::{refusal, require};
 
@@ -31,7 +31,7 @@ pub fn open(path: &Path, levels: usize) -> Result<Pictures> {
         if more.is_empty() { found } else { expected },
     );
     let (shape, stride) = (PictureShape { height, width, channels: 1, levels }, height * width);
-    let segment = Segment { source, offset: HEADER, stride, count, layout: Layout::Interleaved };
+    let segment = Segment { source, offset: HEADER, stride, count, order: PixelOrder::Interleaved };
     Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 

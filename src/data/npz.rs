@@ -11,7 +11,7 @@ use ndarray::{ArrayViewD, Axis};
 use ndarray_npy::{ViewNpyError, ViewNpyExt};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pictures::{Layout, PictureShape, Pictures, Segment};
+use super::pictures::{PictureShape, Pictures, PixelOrder, Segment};
 use super::source::{self, Source};
 use crate::{refusal, require};
 
@@ -34,7 +34,7 @@ pub fn open_npy(path: &Path, levels: usize) -> Result<Pictures> {
         }
     };
     let shape = PictureShape { height, width, channels, levels };
-    let segment = Segment { source, offset, stride: shape.dimensions(), count, layout: Layout::Interleaved };
+    let segment = Segment { source, offset, stride: shape.dimensions(), count, order: PixelOrder::Interleaved };
     Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 
@@ -57,7 +57,7 @@ pub fn open_npz(path: &Path, levels: usize) -> Result<Pictures> {
     );
     let shape = PictureShape { height: side, width: side, channels: 3, levels };
     let (stride, count) = (shape.dimensions(), dims[0]);
-    let segment = Segment { source, offset: start + offset, stride, count, layout: Layout::Planar };
+    let segment = Segment { source, offset: start + offset, stride, count, order: PixelOrder::Planar };
     Pictures::from_segments(vec![segment], shape).with_context(|| path.display().to_string())
 }
 

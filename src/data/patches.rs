@@ -87,8 +87,14 @@ impl PatchGrid {
     pub fn cut(&self, pictures: &Tensor) -> Tensor {
         let [rows, cols, patch, channels] = self.sizes();
         let region = pictures.narrow(1, 0, rows * patch).narrow(2, 0, cols * patch);
-        let split = region.reshape([-1, rows, patch, cols, patch, channels]);
-        split.permute([0, 1, 3, 2, 4, 5]).reshape([region.size()[0], rows * cols, patch * patch * channels])
+        self.by_patch(&region).reshape([region.size()[0], rows * cols, patch * patch * channels])
+    }
+
+    /// The region, `[B, rows * patch, cols * patch, C]` -> `[B, rows, cols, patch, patch, C]`. It asks for no size, so that a
+    /// trace of it serves any batch.
+    pub fn by_patch(&self, region: &Tensor) -> Tensor {
+        let [rows, cols, patch, channels] = self.sizes();
+        region.reshape([-1, rows, patch, cols, patch, channels]).permute([0, 1, 3, 2, 4, 5])
     }
 
     /// `[B, L, D]` -> the region, `[B, rows * patch, cols * patch, C]`: undoes [`cut`](Self::cut) for whole pictures.

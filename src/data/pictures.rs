@@ -53,7 +53,7 @@ impl fmt::Display for PictureShape {
 
 /// Order of a picture's bytes in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum PixelOrder {
     /// Row, column, channel.
     Interleaved,
     /// Channel, row, column.
@@ -72,7 +72,7 @@ pub struct Segment {
     /// How many pictures.
     pub count: usize,
     /// Order of bytes within each.
-    pub layout: Layout,
+    pub order: PixelOrder,
 }
 
 /// Pictures of one size. Cloning and taking parts of it copy no pixel.
@@ -99,8 +99,13 @@ impl Pictures {
         shape.check()?;
         let (length, stride) = (bytes.len(), shape.dimensions());
         require!(length % stride == 0, "{length} bytes are no whole number of pictures of {shape}");
-        let segment =
-            Segment { source: Arc::new(bytes), offset: 0, stride, count: length / stride, layout: Layout::Interleaved };
+        let segment = Segment {
+            source: Arc::new(bytes),
+            offset: 0,
+            stride,
+            count: length / stride,
+            order: PixelOrder::Interleaved,
+        };
         Self::from_segments(vec![segment], shape)
     }
 
@@ -245,8 +250,8 @@ impl Pictures {
 
     /// Append a picture's pixels in the order row, column, channel.
     fn append(&self, index: usize, out: &mut Vec<u8>) {
-        let (record, layout) = self.record(index);
-        if layout == Layout::Interleaved || self.shape.channels == 1 {
+        let (record, order) = self.record(index);
+        if order == PixelOrder::Interleaved || self.shape.channels == 1 {
             return out.extend_from_slice(record);
         }
         let (red, rest) = record.split_at(record.len() / 3);
@@ -255,7 +260,7 @@ impl Pictures {
     }
 
     /// A picture's bytes as they lie in its source.
-    fn record(&self, index: usize) -> (&[u8], Layout) {
+    fn record(&self, index: usize) -> (&[u8], PixelOrder) {
         let mut place = self.place(index);
         let mut segments = self.segments.iter();
         let segment = loop {
@@ -266,7 +271,7 @@ impl Pictures {
             }
         };
         let start = segment.offset + place * segment.stride;
-        (&(*segment.source).as_ref()[start..start + self.shape.dimensions()], segment.layout)
+        (&(*segment.source).as_ref()[start..start + self.shape.dimensions()], segment.order)
     }
 
     /// Position among all pictures of all segments.
@@ -304,14 +309,14 @@ mod tests {
         Vec::try_from(pictures.batch(indices).unwrap().reshape([-1])).unwrap()
     }
 
-    fn segment(bytes: &[u8], offset: usize, stride: usize, count: usize, layout: Layout) -> Segment {
-        Segment { source: Arc::new(bytes.to_vec()), offset, stride, count, layout }
+    fn segment(bytes: &[u8], offset: usize, stride: usize, count: usize, order: PixelOrder) -> Segment {
+        Segment { source: Arc::new(bytes.to_vec()), offset, stride, count, order }
     }
 
     /// Five grey pictures of one pixel, 0 to 4, in two segments of which the first has a byte before each pixel.
     fn five() -> Pictures {
-        let first = segment(&[9, 0, 9, 1, 9, 2], 1, 2, 3, Layout::Planar);
-        let second = segment(&[3, 4], 0, 1, 2, Layout::Interleaved);
+        let first = segment(&[9, 0, 9, 1, 9, 2], 1, 2, 3, PixelOrder::Planar);
+        let second = segment(&[3, 4], 0, 1, 2, PixelOrder::Interleaved);
         Pictures::from_segments(vec![first, second], shape(1, 1, 1)).unwrap()
     }
 
@@ -326,7 +331,7 @@ mod tests {
 
     #[test]
     fn planes_are_woven() {
-        let planar = segment(&[0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23], 0, 12, 1, Layout::Planar);
+        let planar = segment(&[0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23], 0, 12, 1, PixelOrder::Planar);
         let pictures = Pictures::from_segments(vec![planar], shape(2, 2, 3)).unwrap();
         assert_eq!(pixels(&pictures, &[0]), [0, 10, 20, 1, 11, 21, 2, 12, 22, 3, 13, 23]);
     }
@@ -368,7 +373,7 @@ mod tests {
         assert_eq!(message(vec![0; 2], shape(1, 1, 2)), "pictures must have 1 or 3 channels, found 2");
         let empty = "pictures of 0x2x1 (height, width, channels) hold no pixels";
         assert_eq!(message(vec![], shape(0, 2, 1)), empty);
-        let short = Pictures::from_segments(vec![segment(&[0; 5], 1, 2, 3, Layout::Planar)], shape(1, 1, 1));
+        let short = Pictures::from_segments(vec![segment(&[0; 5], 1, 2, 3, PixelOrder::Planar)], shape(1, 1, 1));
         let fit = "3 pictures of 1x1x1 (height, width, channels) every 2 bytes from 1 do not fit in 5 bytes";
         assert_eq!(short.err().unwrap().to_string(), fit);
     }

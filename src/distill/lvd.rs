@@ -55,27 +55,27 @@ fn members(
     order.shuffle(&mut rng(session.seed, "patches to start from", 0));
     let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
         ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
-    for indices in order.chunks(CHUNK) {
-        if counts.iter().all(|&n| n >= limit) {
-            break;
-        }
+    for batch in session.train.batches(order, CHUNK) {
         interrupt::check()?;
-        let pixels = session.train.batch(indices)?;
+        let batch = batch?;
         let patches = match config.family.reading() {
-            Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
+            Reading::Exact | Reading::Ordered => view.integers(&batch.pixels)?,
             Reading::Density => {
                 let purpose = "noise of patches to start from";
-                view.dequantised(&pixels, &Draws { seed: session.seed, purpose, pass: 0, pictures: indices })
+                let noise = Draws { seed: session.seed, purpose, pass: 0, pictures: &batch.indices };
+                view.dequantised(&batch.pixels, &noise)
             }
         };
         let patches = patches.reshape([-1, view.variables() as i64]);
-        let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
-        let clusters = codes.index_select(0, &Tensor::from_slice(&rows)).reshape([-1]);
+        let clusters = batch.rows_of(codes).reshape([-1]);
         for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate().filter(|(_, (_, n))| **n < limit) {
             let mine = clusters.eq(k as i64).nonzero().squeeze_dim(1);
             let mine = mine.narrow(0, 0, mine.size()[0].min((limit - *count) as i64));
             *count += mine.size()[0] as usize;
             members.push(patches.index_select(0, &mine));
+        }
+        if counts.iter().all(|&n| n >= limit) {
+            break;
         }
     }
     if let Some(empty) = counts.iter().position(|&n| n == 0) {

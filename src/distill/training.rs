@@ -16,7 +16,7 @@ use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
 use crate::mixture::score::{self, Measure};
-use crate::mixture::train::{Parts, Training};
+use crate::mixture::train::{LearningParts, Training};
 use crate::mixture::{Mixture, Prior};
 use crate::patch::PatchEvidence;
 use crate::random::{Draws, rng};
@@ -53,7 +53,7 @@ struct Loop<'a, 'b> {
 pub fn train(
     session: &mut Session,
     model: &mut Mixture,
-    parts: Parts,
+    parts: LearningParts,
     config: &EmConfig,
     clusters: &Clusters,
 ) -> Result<()> {
@@ -216,8 +216,7 @@ fn accumulate(
         }
         Clusters::Given(codes) => {
             let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
-            let rows: Vec<i64> = some.indices.iter().map(|&i| i as i64).collect();
-            training.accumulate_assigned(&patches, &codes.index_select(0, &Tensor::from_slice(&rows)))?;
+            training.accumulate_assigned(&patches, &some.rows_of(codes))?;
             Ok(Nats::default())
         }
     }

@@ -11,6 +11,7 @@ use ndarray_npy::write_zeroed_npy;
 use tch::{Device, Kind, Tensor};
 use tempfile::{Builder, NamedTempFile};
 
+use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::data::source;
 use crate::data::view::View;
@@ -51,12 +52,11 @@ impl<'a> Features<'a> {
     fn batches(&self, visit: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let bar = progress::bar("features", self.pictures.len() as u64);
-        for start in (0..self.pictures.len()).step_by(BATCH) {
-            let end = (start + BATCH).min(self.pictures.len());
-            let pixels = self.pictures.batch(&(start..end).collect::<Vec<_>>())?.to_device(self.device);
-            let features = self.teacher.features(&pixels).map_err(|error| placed(error, start, end))?;
-            visit(features.index_select(1, &self.seen))?;
-            bar.inc((end - start) as u64);
+        for batch in self.pictures.batches(0..self.pictures.len(), BATCH) {
+            let Batch { indices, pixels } = batch?;
+            let features = self.teacher.features(&pixels.to_device(self.device));
+            visit(features.map_err(|error| placed(error, &indices))?.index_select(1, &self.seen))?;
+            bar.inc(indices.len() as u64);
             interrupt::check()?;
         }
         bar.finish_and_clear();
@@ -156,8 +156,11 @@ impl FeatureChunks for Features<'_> {
 }
 
 /// A refusal of the teacher's, with the pictures that it is about.
-fn placed(error: anyhow::Error, start: usize, end: usize) -> anyhow::Error {
-    if error.is::<Refusal>() { refusal!("pictures {start} to {}: {error}", end - 1) } else { error }
+fn placed(error: anyhow::Error, pictures: &[usize]) -> anyhow::Error {
+    match (pictures.first(), pictures.last()) {
+        (Some(first), Some(last)) if error.is::<Refusal>() => refusal!("pictures {first} to {last}: {error}"),
+        _ => error,
+    }
 }
 
 /// Numbers of the teacher's patches in the part of a picture that the circuit models.

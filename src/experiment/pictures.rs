@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::context::Context;
 use super::stage::Stage;
 use super::{models, teaching};
+use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::data::sheet::{self, Sheet};
 use crate::mixture::Mixture;
@@ -37,9 +38,8 @@ pub fn draw(context: &Context, stage: Stage) -> Result<()> {
 fn draw_teacher(context: &Context) -> Result<()> {
     let codes = teaching::codes(context)?;
     let clusters = context.config.latents.clusters as i64;
-    let means = Means::of(&context.data.train, context, &mut |indices, _| {
-        let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
-        Ok(codes.index_select(0, &Tensor::from_slice(&rows)).one_hot(clusters).to_kind(Kind::Float))
+    let means = Means::of(&context.data.train, context, &mut |batch| {
+        Ok(batch.rows_of(&codes).one_hot(clusters).to_kind(Kind::Float))
     })?;
     means.write(context, Stage::Latents, "The teacher's clusters: its codebook in pixels")
 }
@@ -52,9 +52,10 @@ fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     if stage != Stage::Joint {
         return Ok(());
     }
-    let means = Means::of(&context.data.valid, context, &mut |pictures, pixels| {
-        let noise = Draws { seed: context.config.seed, purpose: "noise of mean patches", pass: 0, pictures };
-        posterior(&model, pixels, &noise)
+    let means = Means::of(&context.data.valid, context, &mut |batch| {
+        let (seed, pictures) = (context.config.seed, &batch.indices);
+        let noise = Draws { seed, purpose: "noise of mean patches", pass: 0, pictures };
+        posterior(&model, &batch.pixels, &noise)
     })?;
     means.write(context, stage, "Clusters of the finished model")
 }
@@ -73,20 +74,16 @@ struct Means {
 }
 
 impl Means {
-    /// Of the first pictures, with the weights `[B, L, K]` that each batch of indices and pixels is given.
-    fn of(
-        pictures: &Pictures,
-        context: &Context,
-        weights: &mut dyn FnMut(&[usize], &Tensor) -> Result<Tensor>,
-    ) -> Result<Self> {
+    /// Of the first pictures, with the weights `[B, L, K]` that each batch is given.
+    fn of(pictures: &Pictures, context: &Context, weights: &mut dyn FnMut(&Batch) -> Result<Tensor>) -> Result<Self> {
         let grid = context.view.grid;
         let (mut sums, mut counts) = (Vec::new(), Vec::new());
-        let indices: Vec<usize> = (0..SEEN.min(pictures.len())).collect();
-        for some in indices.chunks(context.config.compute.micro_batch) {
+        let seen = SEEN.min(pictures.len());
+        for batch in pictures.batches(0..seen, context.config.compute.micro_batch) {
             interrupt::check()?;
-            let pixels = pictures.batch(some)?;
-            let weights = weights(some, &pixels)?.flatten(0, 1).to_kind(Kind::Double); // [B * L, K]
-            let patches = grid.cut(&pixels).flatten(0, 1).to_kind(Kind::Double);
+            let batch = batch?;
+            let weights = weights(&batch)?.flatten(0, 1).to_kind(Kind::Double); // [B * L, K]
+            let patches = grid.cut(&batch.pixels).flatten(0, 1).to_kind(Kind::Double);
             sums.push(weights.tr().matmul(&patches));
             counts.push(weights.sum_dim_intlist(0, false, Kind::Double));
         }
@@ -95,7 +92,7 @@ impl Means {
         let patches = sums / counts.clamp_min(1e-9).unsqueeze(1);
         let (p, channels) = (grid.patch as i64, grid.channels as i64);
         let shares = &counts / counts.sum(Kind::Double);
-        Ok(Self { patches: patches.view([-1, p, p, channels]), shares, pictures: indices.len() })
+        Ok(Self { patches: patches.view([-1, p, p, channels]), shares, pictures: seen })
     }
 
     /// Grid and sizes, largest cluster first.

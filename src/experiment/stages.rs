@@ -21,14 +21,14 @@ use crate::em::EmConfig;
 use crate::group::Alone;
 use crate::latent_tree::Codes;
 use crate::mixture::Mixture;
-use crate::mixture::train::Parts;
+use crate::mixture::train::LearningParts;
 use crate::patch::config::Start;
 use crate::run::StageFolder;
 use crate::run::metrics::Metrics;
 
-const PATCHES: Parts = Parts { patches: true, prior: false };
-const PRIOR: Parts = Parts { patches: false, prior: true };
-const BOTH: Parts = Parts { patches: true, prior: true };
+const PATCHES: LearningParts = LearningParts { patches: true, prior: false };
+const PRIOR: LearningParts = LearningParts { patches: false, prior: true };
+const BOTH: LearningParts = LearningParts { patches: true, prior: true };
 
 /// An experiment while it runs.
 pub struct Conductor<'a> {

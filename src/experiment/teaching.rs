@@ -220,10 +220,9 @@ pub fn bound(context: &Context) -> Result<Option<Bound>> {
     }
     let teacher = load(context)?;
     let mut all = Bound::default();
-    for start in (0..test.len()).step_by(BATCH) {
-        let indices: Vec<usize> = (start..(start + BATCH).min(test.len())).collect();
-        let _guard = tch::no_grad_guard();
-        let Some(bound) = teacher.bound(&test.batch(&indices)?.to_device(context.device))? else { return Ok(None) };
+    let _guard = tch::no_grad_guard();
+    for batch in test.batches(0..test.len(), BATCH) {
+        let Some(bound) = teacher.bound(&batch?.pixels.to_device(context.device))? else { return Ok(None) };
         all.total.extend(Vec::<f64>::try_from(bound.total())?);
         all.codes += bound.codes.sum(tch::Kind::Double).double_value(&[]);
         all.decoder += bound.decoder.sum(tch::Kind::Double).double_value(&[]);

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::observed::Observed;
 use super::{Decomposition, Mixture};
+use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::evaluate::Score;
 use crate::patch::{PatchEvidence, Reading};
@@ -79,8 +80,11 @@ pub fn code_lengths(
 ) -> Result<CodeLengths> {
     let mut all = CodeLengths::default();
     let draws = measure.passes();
-    each_batch(pictures, count, measure.batch, |indices, pixels| {
-        let decomposed = (0..draws).map(|pass| model.decompose(&measure.evidence(model, &pixels, indices, pass)?));
+    let _guard = tch::no_grad_guard();
+    for batch in pictures.batches(0..count.min(pictures.len()), measure.batch) {
+        interrupt::check()?;
+        let Batch { indices, pixels } = batch?;
+        let decomposed = (0..draws).map(|pass| model.decompose(&measure.evidence(model, &pixels, &indices, pass)?));
         let decomposed = decomposed.collect::<Result<Vec<_>>>()?;
         let stacked = |part: fn(&Decomposition) -> &Tensor| {
             Tensor::stack(&decomposed.iter().map(|d| part(d).shallow_clone()).collect::<Vec<_>>(), 0)
@@ -94,8 +98,7 @@ pub fn code_lengths(
         all.latent.extend(mean(stacked(|d| &d.latent))?);
         all.conditional.extend(mean(stacked(|d| &d.conditional))?);
         tick(all.total.len());
-        Ok(())
-    })?;
+    }
     Ok(all)
 }
 
@@ -105,15 +108,18 @@ pub fn code_lengths(
 /// As [`code_lengths`].
 pub fn totals(model: &Mixture, pictures: &Pictures, count: usize, measure: &Measure) -> Result<Vec<f64>> {
     let mut all = Vec::new();
-    each_batch(pictures, count, measure.batch, |indices, pixels| {
+    let _guard = tch::no_grad_guard();
+    for batch in pictures.batches(0..count.min(pictures.len()), measure.batch) {
+        interrupt::check()?;
+        let Batch { indices, pixels } = batch?;
         let drawn = (0..measure.passes()).map(|pass| {
-            let patches = measure.evidence(model, &pixels, indices, pass)?;
+            let patches = measure.evidence(model, &pixels, &indices, pass)?;
             model.log_likelihood(&model.patch_log_likelihood(&patches)?)
         });
         let drawn = Tensor::stack(&drawn.collect::<Result<Vec<_>>>()?, 0);
         all.extend(Vec::<f64>::try_from(-drawn.mean_dim([0i64].as_slice(), false, Kind::Double))?);
-        check_finite(&all, indices[0])
-    })?;
+        check_finite(&all, indices[0])?;
+    }
     Ok(all)
 }
 
@@ -123,14 +129,16 @@ pub fn totals(model: &Mixture, pictures: &Pictures, count: usize, measure: &Meas
 /// When pictures cannot be read or do not fit the model.
 pub fn codes(model: &Mixture, pictures: &Pictures, measure: &Measure, mut tick: impl FnMut(usize)) -> Result<Tensor> {
     let mut all = Vec::new();
-    each_batch(pictures, pictures.len(), measure.batch, |indices, pixels| {
-        let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: indices };
+    let _guard = tch::no_grad_guard();
+    for batch in pictures.batches(0..pictures.len(), measure.batch) {
+        interrupt::check()?;
+        let Batch { indices, pixels } = batch?;
+        let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: &indices };
         let patches = model.evidence(&pixels, measure.reading, &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         all.push(posterior.argmax(-1, false).to_device(Device::Cpu));
         tick(indices[indices.len() - 1] + 1);
-        Ok(())
-    })?;
+    }
     Ok(Tensor::cat(&all, 0))
 }
 
@@ -142,22 +150,5 @@ fn check_finite(nats: &[f64], from: usize) -> Result<()> {
         "picture {}: its likelihood is not finite: the model gives no number for it",
         from + wrong.unwrap_or(0)
     );
-    Ok(())
-}
-
-/// The first `count` pictures, `batch` at a time, with their numbers.
-fn each_batch(
-    pictures: &Pictures,
-    count: usize,
-    batch: usize,
-    mut visit: impl FnMut(&[usize], Tensor) -> Result<()>,
-) -> Result<()> {
-    let _guard = tch::no_grad_guard();
-    let count = count.min(pictures.len());
-    for start in (0..count).step_by(batch) {
-        let indices: Vec<usize> = (start..(start + batch).min(count)).collect();
-        interrupt::check()?;
-        visit(&indices, pictures.batch(&indices)?)?;
-    }
     Ok(())
 }

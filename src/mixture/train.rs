@@ -14,7 +14,7 @@ use crate::run::checkpoint::{Named, prefixed};
 
 /// Which parts of a mixture learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
+pub struct LearningParts {
     /// The patch circuits.
     pub patches: bool,
     /// p(z).
@@ -28,7 +28,7 @@ const LOST: f64 = 0.01;
 pub struct Training<'a> {
     /// The model; its parameters move with every [`Training::step`].
     pub model: &'a mut Mixture,
-    parts: Parts,
+    parts: LearningParts,
     config: EmConfig,
     tree: Option<(Learner, Statistics)>,
     /// Posterior weight of every cluster since the last step `[K]`, and up to there since the last look at lost clusters.
@@ -43,7 +43,7 @@ pub struct Training<'a> {
 impl<'a> Training<'a> {
     /// Begin a training on `pictures` pictures.
     #[must_use]
-    pub fn new(model: &'a mut Mixture, parts: Parts, config: &EmConfig, pictures: usize) -> Self {
+    pub fn new(model: &'a mut Mixture, parts: LearningParts, config: &EmConfig, pictures: usize) -> Self {
         let patches = (pictures * model.view.patches()) as f64;
         if parts.patches {
             model.patches.begin(config, patches);

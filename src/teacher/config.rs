@@ -1,14 +1,11 @@
 //! What an experiment says about its teacher.
 
-use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::grid::PatchGrid;
 use super::pixel::PixelConfig;
 use super::torchscript::TorchScriptConfig;
 use super::vqvae::VqVaeConfig;
-use crate::data::pictures::PictureShape;
 use crate::refusal::Problems;
 
 /// Which teacher, and how it is made.
@@ -32,14 +29,6 @@ impl TeacherConfig {
             Self::Pixel(config) => config.patch,
             Self::TorchScript(config) => config.patch,
         }
-    }
-
-    /// The grid of patches on pictures of this shape.
-    ///
-    /// # Errors
-    /// When the picture is not divisible by the patch.
-    pub fn grid(&self, shape: PictureShape) -> Result<PatchGrid> {
-        PatchGrid::new(shape, self.patch())
     }
 
     /// Note what is wrong with the values, each under `path`.

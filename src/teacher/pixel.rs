@@ -5,7 +5,7 @@
 //! its mean colour; its contrast is `sqrt(v + 1/12)`, v the variance around the DC over all numbers of the patch and
 //! 1/12 the variance of rounding to a level.
 
-use super::grid::PatchGrid;
+use super::frame::Frame;
 use super::weights::{NamedTensors, given, saved};
 use super::{Bound, Teacher};
 use crate::data::pictures::{PictureShape, Pictures};
@@ -84,7 +84,7 @@ struct Fit {
 /// The pixel teacher for pictures of one shape.
 pub struct PixelTeacher {
     config: PixelConfig,
-    grid: PatchGrid,
+    frame: Frame,
     device: Device,
     /// RGB to `YCoCg`, where there are three channels `[3, 3]`; made beforehand, since a trace does not see numbers.
     color: Option<Tensor>,
@@ -92,7 +92,7 @@ pub struct PixelTeacher {
 }
 
 /// Patches of a batch: mean colours, deviations and contrasts, for n patches.
-struct Parts {
+struct PatchMoments {
     dc: Tensor,         // [n, 1, C]
     deviations: Tensor, // [n, p * p, C]
     contrast: Tensor,   // [n, 1, 1]
@@ -109,7 +109,7 @@ impl PixelTeacher {
         if config.features == PixelFeatures::ContrastOrientation {
             teacher.check_components()?;
             require!(!train.is_empty(), "teacher: there are no training pictures: choose a split that has some");
-            let wanted = config.sample.div_ceil(teacher.grid.patches()).min(train.len());
+            let wanted = config.sample.div_ceil(teacher.frame.patches()).min(train.len());
             let mut rng = random::rng(seed, "pixel teacher sample", 0);
             let mut chosen = rand::seq::index::sample(&mut rng, train.len(), wanted).into_vec();
             chosen.sort_unstable();
@@ -153,12 +153,12 @@ impl PixelTeacher {
     fn unfitted(config: &PixelConfig, shape: PictureShape, device: Device) -> Result<Self> {
         let ycocg = [0.25f32, 0.5, -0.25, 0.5, 0.0, 0.5, 0.25, -0.5, -0.25]; // columns Y, Co, Cg; rows R, G, B
         let color = (shape.channels == 3).then(|| Tensor::from_slice(&ycocg).reshape([3, 3]).to_device(device));
-        Ok(Self { config: config.clone(), grid: PatchGrid::new(shape, config.patch)?, device, color, fit: None })
+        Ok(Self { config: config.clone(), frame: Frame::new(shape, config.patch)?, device, color, fit: None })
     }
 
     /// Numbers of a patch, D.
     fn numbers(&self) -> i64 {
-        (self.config.patch * self.config.patch * self.grid.shape().channels) as i64
+        (self.config.patch * self.config.patch * self.frame.shape().channels) as i64
     }
 
     fn check_components(&self) -> Result<()> {
@@ -173,40 +173,40 @@ impl PixelTeacher {
 
     /// Patches `[n, p * p, C]` of pixels `[B, H, W, C]`, as `YCoCg` if there are three channels.
     fn patches(&self, pixels: &Tensor) -> Tensor {
-        let patches = self.grid.cut(pixels).flatten(0, 1).to_kind(Kind::Float);
+        let patches = self.frame.patches_of(pixels).flatten(0, 1).to_kind(Kind::Float);
         match &self.color {
             Some(color) => patches.matmul(color),
             None => patches,
         }
     }
 
-    fn parts(&self, pixels: &Tensor) -> Parts {
+    fn moments(&self, pixels: &Tensor) -> PatchMoments {
         let patches = self.patches(pixels);
         let dc = patches.mean_dim(1, true, Kind::Float);
         let deviations = patches - &dc;
         let contrast = (deviations.square().mean_dim([1i64, 2].as_slice(), true, Kind::Float) + 1.0 / 12.0).sqrt();
-        Parts { dc, deviations, contrast }
+        PatchMoments { dc, deviations, contrast }
     }
 
     fn principal(&self, pixels: &Tensor) -> Fit {
-        let parts = self.parts(pixels);
-        let flat = parts.deviations.flatten(1, 2).to_kind(Kind::Double);
+        let moments = self.moments(pixels);
+        let flat = moments.deviations.flatten(1, 2).to_kind(Kind::Double);
         let (_, vectors) = flat.tr().matmul(&flat).linalg_eigh("L"); // eigenvalues rise
         let count = self.config.components as i64;
         let components =
             vectors.narrow(1, self.numbers() - count, count).flip([1]).tr().to_kind(Kind::Float).contiguous();
-        let deviations = contrast_orientation(&parts, &components).std_dim(0, false, false);
+        let deviations = contrast_orientation(&moments, &components).std_dim(0, false, false);
         let deviations = deviations.where_self(&deviations.gt(0.0), &deviations.ones_like());
         Fit { components, deviations }
     }
 
     /// Features of each patch, `[n, F]`.
     fn describe(&self, pixels: &Tensor) -> Tensor {
-        let parts = self.parts(pixels);
+        let moments = self.moments(pixels);
         if let Some(fit) = &self.fit {
-            return contrast_orientation(&parts, &fit.components) / &fit.deviations;
+            return contrast_orientation(&moments, &fit.components) / &fit.deviations;
         }
-        let Parts { dc, deviations, contrast } = parts;
+        let PatchMoments { dc, deviations, contrast } = moments;
         let deviations = if self.config.normalise_contrast { deviations / contrast } else { deviations };
         let pixels = if self.config.normalise_dc { deviations } else { deviations + dc };
         pixels.flatten(1, 2)
@@ -223,10 +223,10 @@ impl Fit {
 }
 
 /// Log contrast, mean colour and |projections| over contrast, `[n, 1 + C + P]`.
-fn contrast_orientation(parts: &Parts, components: &Tensor) -> Tensor {
-    let contrast = parts.contrast.flatten(1, 2);
-    let projections = parts.deviations.flatten(1, 2).matmul(&components.tr()).abs() / &contrast;
-    Tensor::cat(&[contrast.log(), parts.dc.flatten(1, 2), projections], 1)
+fn contrast_orientation(moments: &PatchMoments, components: &Tensor) -> Tensor {
+    let contrast = moments.contrast.flatten(1, 2);
+    let projections = moments.deviations.flatten(1, 2).matmul(&components.tr()).abs() / &contrast;
+    Tensor::cat(&[contrast.log(), moments.dc.flatten(1, 2), projections], 1)
 }
 
 impl Teacher for PixelTeacher {
@@ -235,19 +235,19 @@ impl Teacher for PixelTeacher {
     }
 
     fn grid(&self) -> (usize, usize) {
-        (self.grid.rows(), self.grid.columns())
+        (self.frame.rows(), self.frame.columns())
     }
 
     fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         let features = self.describe(&pixels.f_to_device(self.device)?);
         // The batch is left open, for traces of it.
         let width = *features.size().last().unwrap_or(&1);
-        Ok(features.reshape([-1, self.grid.patches() as i64, width]))
+        Ok(features.reshape([-1, self.frame.patches() as i64, width]))
     }
 
     fn bound(&self, pixels: &Tensor) -> Result<Option<Bound>> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         Ok(None)
     }
 }

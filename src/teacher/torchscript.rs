@@ -4,11 +4,11 @@
 //! precision's terms (float32 in, float32 out), and looked at on two batch sizes before anything is computed with it.
 
 pub mod archive;
+mod arrangement;
 pub mod contract;
 pub mod export;
 mod input;
 pub mod inspect;
-mod layout;
 pub mod module;
 
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use self::arrangement::Arrangement;
 use self::contract::Contract;
 use self::input::Preparation;
-use self::layout::Layout;
 use self::module::Module;
-use super::grid::PatchGrid;
+use super::frame::Frame;
 use super::{Bound, Teacher};
 use crate::data::pictures::PictureShape;
 use crate::refusal::Problems;
@@ -89,9 +89,9 @@ impl TorchScriptConfig {
 pub struct TorchScript {
     module: Module,
     contract: Contract,
-    grid: PatchGrid,
+    frame: Frame,
     preparation: Preparation,
-    layout: Layout,
+    arrangement: Arrangement,
     /// Features a patch; none for codes.
     width: Option<i64>,
 }
@@ -102,24 +102,24 @@ impl TorchScript {
     /// # Errors
     /// A refusal that names the first difference.
     pub fn open(config: &TorchScriptConfig, shape: PictureShape, device: Device) -> Result<Self> {
-        let grid = PatchGrid::new(shape, config.patch)?;
+        let frame = Frame::new(shape, config.patch)?;
         let module = Module::open(&config.module, device)?;
         let own = module.archive().contract.clone().unwrap_or_default();
         let contract = config.contract.over(&own);
         let mut problems = Problems::default();
         contract.check("contract", &mut problems);
         problems.into_result(format!("{} with the experiment's contract", config.module.display()))?;
-        Self::agree(module, contract, grid)
+        Self::agree(module, contract, frame)
     }
 
     /// See that a loaded module keeps a contract.
-    fn agree(module: Module, contract: Contract, grid: PatchGrid) -> Result<Self> {
+    fn agree(module: Module, contract: Contract, frame: Frame) -> Result<Self> {
         let method = contract.method();
-        let preparation = Preparation::new(&contract.input, grid.shape())
+        let preparation = Preparation::new(&contract.input, frame.shape())
             .map_err(|error| refusal!("{}: {error}", module.path().display()))?;
         module.require(method)?;
-        let layout = Layout::new(&contract.output, (grid.rows(), grid.columns()));
-        let mut teacher = Self { module, contract, grid, preparation, layout, width: None };
+        let arrangement = Arrangement::new(&contract.output, (frame.rows(), frame.columns()));
+        let mut teacher = Self { module, contract, frame, preparation, arrangement, width: None };
         teacher.width = teacher.probe()?;
         Ok(teacher)
     }
@@ -142,7 +142,7 @@ impl TorchScript {
         let batch = self.preparation.batch(&pixels.f_to_device(self.module.device())?)?;
         let value = self.module.call(self.contract.method(), &batch)?;
         let arranged = module::tensor(value, self.contract.output.entry.as_ref())
-            .and_then(|tensor| self.layout.arrange(&tensor, pixels.size()[0]));
+            .and_then(|tensor| self.arrangement.arrange(&tensor, pixels.size()[0]));
         arranged.map_err(|error| self.named(&error))
     }
 
@@ -152,7 +152,7 @@ impl TorchScript {
 
     /// Look at noise in two batch sizes; the features a patch.
     fn probe(&self) -> Result<Option<i64>> {
-        let [two, three] = BATCHES.map(|batch| (batch, noise(self.grid.shape(), batch)));
+        let [two, three] = BATCHES.map(|batch| (batch, noise(self.frame.shape(), batch)));
         let mut found = Vec::new();
         for (batch, pixels) in [&two, &three] {
             found.push(self.look(pixels).map_err(|error| self.baked(*batch, error))?);
@@ -188,7 +188,7 @@ impl TorchScript {
 
     /// The error, or that only batches of another size fail.
     fn baked(&self, batch: i64, error: anyhow::Error) -> anyhow::Error {
-        let works = |&size: &i64| size != batch && self.look(&noise(self.grid.shape(), size)).is_ok();
+        let works = |&size: &i64| size != batch && self.look(&noise(self.frame.shape(), size)).is_ok();
         let Some(size) = OTHER_BATCHES.iter().find(|size| works(size)) else { return error };
         let message = error.to_string();
         let about = format!("{}: ", self.module.about(self.contract.method()));
@@ -206,7 +206,7 @@ impl Teacher for TorchScript {
     }
 
     fn grid(&self) -> (usize, usize) {
-        (self.grid.rows(), self.grid.columns())
+        (self.frame.rows(), self.frame.columns())
     }
 
     fn code_count(&self) -> Option<usize> {
@@ -214,7 +214,7 @@ impl Teacher for TorchScript {
     }
 
     fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         let found = self.look(pixels)?;
         let width = found.size().get(2).copied();
         require!(
@@ -229,7 +229,7 @@ impl Teacher for TorchScript {
     }
 
     fn bound(&self, pixels: &Tensor) -> Result<Option<Bound>> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         if self.module.archive().method(LOG_LIKELIHOOD).is_err() {
             return Ok(None);
         }

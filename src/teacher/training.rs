@@ -17,7 +17,7 @@ use crate::{random, require};
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
 use serde::Serialize;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use tch::{Device, Kind};
 
 /// The levels' names in tensors, in the order of [`Trainer`]'s pairs.
@@ -203,7 +203,7 @@ impl Trainer {
     fn descend(&mut self, pixels: &tch::Tensor, learning_rate: f64) -> Result<f64> {
         let levels = self.model.encode(pixels);
         let nats = self.model.decoder_nats(&levels, pixels);
-        let dimensions = self.model.patch_grid().dimensions() as f64;
+        let dimensions = self.model.frame().dimensions() as f64;
         let codebooks = self.model.bottom.loss(&levels.bottom) + self.model.top.loss(&levels.top);
         let loss = nats.mean(Kind::Double) * (self.config.nll_weight / dimensions) + codebooks;
         let value = f64::try_from(&loss)?;
@@ -264,9 +264,8 @@ impl Trainer {
     /// Mean decoder nats and code nats of the validation pictures.
     fn validate(&self) -> Result<[f64; 2]> {
         let mut totals = [0.0; 2];
-        for range in ranges(self.valid.len(), self.config.batch) {
-            let indices: Vec<usize> = range.collect();
-            if let Some(bound) = self.model.bound(&self.valid.batch(&indices)?)? {
+        for batch in self.valid.batches(0..self.valid.len(), self.config.batch) {
+            if let Some(bound) = self.model.bound(&batch?.pixels)? {
                 totals[0] += f64::try_from(bound.decoder.sum(Kind::Double))?;
                 totals[1] += f64::try_from(bound.codes.sum(Kind::Double))?;
             }
@@ -277,11 +276,6 @@ impl Trainer {
 
 fn copies(tensors: &[(String, tch::Tensor)]) -> NamedTensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
-}
-
-/// `0..length` in pieces of at most `size`.
-fn ranges(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..length).step_by(size).map(move |start| start..length.min(start + size))
 }
 
 /// The order of the training pictures in an epoch.

@@ -7,7 +7,7 @@ pub mod config;
 
 use super::decoder::Decoder;
 use super::encoder::Encoder;
-use super::grid::PatchGrid;
+use super::frame::Frame;
 use super::layers::Widths;
 use super::logistic::LogisticMixture;
 use super::quantiser::{Quantised, Quantiser};
@@ -24,7 +24,7 @@ pub use config::{CodePrior, FeatureChoice, VqVaeConfig};
 /// A VQ-VAE-2 for pictures of one shape.
 pub struct VqVae {
     config: VqVaeConfig,
-    grid: PatchGrid,
+    frame: Frame,
     device: Device,
     named: NamedTensors,
     encoder: Encoder,
@@ -72,7 +72,7 @@ impl VqVae {
         let mut problems = Problems::default();
         config.check("teacher", &mut problems);
         problems.into_result("VQ-VAE-2")?;
-        let grid = PatchGrid::new(shape, config.patch)?;
+        let frame = Frame::new(shape, config.patch)?;
         require!(shape.levels >= 2, "teacher: expected pictures of at least 2 levels, found {}", shape.levels);
         let w = &mut weights;
         let [hidden, residual, embedding] = [config.hidden, config.residual, config.embedding].map(|n| n as i64);
@@ -86,7 +86,7 @@ impl VqVae {
         let top = Quantiser::new(w, "top", prior, [config.codes_top as i64, embedding])?;
         let decoder = Decoder::new(w, 2 * embedding, &config.decoder, outputs)?;
         let named = weights.finish()?;
-        Ok(Self { config: config.clone(), grid, device, named, encoder, top, bottom, decoder, pixel })
+        Ok(Self { config: config.clone(), frame, device, named, encoder, top, bottom, decoder, pixel })
     }
 
     /// The configuration it was made with.
@@ -95,10 +95,10 @@ impl VqVae {
         &self.config
     }
 
-    /// Its patches.
+    /// The pictures that it is for, and their patches.
     #[must_use]
-    pub fn patch_grid(&self) -> PatchGrid {
-        self.grid
+    pub fn frame(&self) -> Frame {
+        self.frame
     }
 
     /// The tensors that gradients move; the priors are not among them.
@@ -114,13 +114,13 @@ impl VqVae {
 
     /// Check pixels and bring them to the model's device.
     pub(super) fn receive(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.grid.check(pixels)?;
+        self.frame.check(pixels)?;
         Ok(pixels.f_to_device(self.device)?)
     }
 
     /// Bottom features `[B, hidden, h, w]` and top vectors `[B, E, h', w']` of pixels u8 `[B, H, W, C]`.
     pub(super) fn encode_up(&self, pixels: &Tensor) -> (Tensor, Tensor) {
-        let scale = 2.0 / (self.grid.shape().levels - 1).max(1) as f64;
+        let scale = 2.0 / (self.frame.shape().levels - 1).max(1) as f64;
         self.encoder.up(&(pixels.permute([0, 3, 1, 2]).to_kind(Kind::Float) * scale - 1.0))
     }
 
@@ -142,13 +142,13 @@ impl VqVae {
         let inputs = self.join(&levels.bottom.embedded, &levels.top.embedded);
         let (batch, patches, _) = inputs.size3().expect("three dimensions");
         let parameters = self.decoder.forward(&inputs).reshape([batch, patches, -1, self.pixel.parameters()]);
-        self.pixel.nats(&parameters, &self.grid.cut(pixels))
+        self.pixel.nats(&parameters, &self.frame.patches_of(pixels))
     }
 
     /// Each patch's bottom vector and the top vector above it, `[B, L, bottom + top]`, of `[B, .., h, w]` and
     /// `[B, .., h', w']`.
     fn join(&self, bottom: &Tensor, top: &Tensor) -> Tensor {
-        let (rows, columns) = (self.grid.rows() as i64, self.grid.columns() as i64);
+        let (rows, columns) = (self.frame.rows() as i64, self.frame.columns() as i64);
         let top = top.repeat_interleave_self_int(2, 2, None).repeat_interleave_self_int(2, 3, None);
         let top = top.narrow(2, 0, rows).narrow(3, 0, columns);
         Tensor::cat(&[bottom, &top], 1).flatten(2, 3).transpose(1, 2).contiguous()
@@ -161,7 +161,7 @@ impl Teacher for VqVae {
     }
 
     fn grid(&self) -> (usize, usize) {
-        (self.grid.rows(), self.grid.columns())
+        (self.frame.rows(), self.frame.columns())
     }
 
     fn features(&self, pixels: &Tensor) -> Result<Tensor> {

@@ -11,10 +11,11 @@ use tch::{Kind, Tensor};
 use super::config::GainGrowing;
 use super::proposal::{HeldOut, Present, Proposal};
 use crate::circuit::sample::draw;
+use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::distill::Session;
 use crate::distill::training::{Clusters, train};
-use crate::mixture::train::Parts;
+use crate::mixture::train::LearningParts;
 use crate::mixture::{Mixture, Prior, even_weights};
 use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
@@ -50,7 +51,7 @@ pub fn grow(session: &mut Session, model: Mixture, config: &GainGrowing, patch: 
             model = decide(session, &model, config, round, config.clusters_after(first, round))?;
         } else {
             let name = format!("{} {round}", session.name);
-            let both = Parts { patches: true, prior: true };
+            let both = LearningParts { patches: true, prior: true };
             train(&mut session.named(&name), &mut model, both, &config.em, &Clusters::Posterior)?;
         }
         steps += 1;
@@ -133,15 +134,12 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
         ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
     // As many patches as all clusters together may take; the small ones do not hold up the rest.
     order.truncate((config.examples * clusters).div_ceil(model.view().patches()));
-    for indices in order.chunks(session.micro_batch) {
+    for batch in session.train.batches(order, session.micro_batch) {
         interrupt::check()?;
-        let noise = Draws {
-            seed: session.seed,
-            purpose: "noise of patches that proposals learn from",
-            pass,
-            pictures: indices,
-        };
-        let patches = model.evidence(&session.train.batch(indices)?, model.readings()[0], &noise)?;
+        let Batch { indices: pictures, pixels } = &batch?;
+        let purpose = "noise of patches that proposals learn from";
+        let noise = Draws { seed: session.seed, purpose, pass, pictures };
+        let patches = model.evidence(pixels, model.readings()[0], &noise)?;
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         let patches = patches.flat().values().shallow_clone();
         let chosen = draw(&posterior.reshape([-1, clusters as i64]), &mut rng);
@@ -157,11 +155,12 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
 
 /// The patches of the first validation pictures, `[n, D]`.
 fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session: &Session) -> Result<Tensor> {
-    let indices: Vec<usize> = (0..config.held_out.min(pictures.len())).collect();
-    let parts = indices.chunks(session.micro_batch).map(|some| {
+    let count = config.held_out.min(pictures.len());
+    let parts = pictures.batches(0..count, session.micro_batch).map(|batch| {
         interrupt::check()?;
-        let noise = Draws { seed: session.seed, purpose: "noise of held-out patches", pass: 0, pictures: some };
-        let patches = model.evidence(&pictures.batch(some)?, model.readings()[0], &noise)?;
+        let Batch { indices: pictures, pixels } = &batch?;
+        let noise = Draws { seed: session.seed, purpose: "noise of held-out patches", pass: 0, pictures };
+        let patches = model.evidence(pixels, model.readings()[0], &noise)?;
         Ok(patches.flat().values().shallow_clone())
     });
     Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))

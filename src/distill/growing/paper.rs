@@ -129,20 +129,20 @@ fn collect(session: &Session, model: &Mixture, config: &PaperGrowing, given: &Gi
         rows.extend(mine);
     }
     rows.sort_unstable();
-    let (mut features, mut first) = (Vec::new(), 0i64);
+    let (mut features, mut first) = (Vec::new(), 0);
     given.features.for_each(&mut |chunk| {
         let n = chunk.size()[0];
         features.push(chunk.to_device(Device::Cpu).index_select(0, &between(&rows, first, first + n)));
         first += n;
         Ok(())
     })?;
-    let (per_picture, mut patches) = (model.view().patches() as i64, Vec::new());
-    let pictures: Vec<usize> = (0..session.train.len()).collect();
-    for some in pictures.chunks(session.micro_batch) {
+    let (mut patches, mut first) = (Vec::new(), 0);
+    for batch in session.train.batches(0..session.train.len(), session.micro_batch) {
         interrupt::check()?;
-        let (start, end) = (some[0] as i64 * per_picture, (some[some.len() - 1] as i64 + 1) * per_picture);
-        let all = model.view().integers(&session.train.batch(some)?)?.reshape([-1, model.view().variables() as i64]);
-        patches.push(all.index_select(0, &between(&rows, start, end)));
+        let all = model.view().integers(&batch?.pixels)?.reshape([-1, model.view().variables() as i64]);
+        let end = first + all.size()[0];
+        patches.push(all.index_select(0, &between(&rows, first, end)));
+        first = end;
     }
     let clusters = flat.index_select(0, &Tensor::from_slice(&rows));
     Ok(Data { patches: Tensor::cat(&patches, 0), features: Tensor::cat(&features, 0), clusters, counts })

@@ -20,15 +20,15 @@ pub struct Contract {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// What goes in.
-    pub input: Input,
+    pub input: ModuleInput,
     /// What comes out.
-    pub output: Output,
+    pub output: ModuleOutput,
 }
 
 /// What the method is called with: float32 `[B, C, H, W]`. Either `range`, or `mean` and `std`, must be stated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Input {
+pub struct ModuleInput {
     /// Black and white: the least level of a picture becomes the first number, the highest the second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
@@ -55,7 +55,7 @@ pub struct Input {
 /// What the method gives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Output {
+pub struct ModuleOutput {
     /// Which part of a tuple or list (a number from 0) or of a dict (a key) is meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<Entry>,
@@ -108,7 +108,7 @@ impl Contract {
     /// Note what is wrong with the values, each under `path`.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         let at = |key: &str| format!("{path}.{key}");
-        let Input { range, mean, std, size, resize, channels, .. } = &self.input;
+        let ModuleInput { range, mean, std, size, resize, channels, .. } = &self.input;
         if let Some([low, high]) = range {
             let fine = low.is_finite() && high.is_finite() && low < high;
             problems.check(fine, at("input.range"), format!("expected [low, high] with low < high, found {range:?}"));
@@ -139,7 +139,7 @@ impl Contract {
         let (into, out) = (&self.output, &own.output);
         Self {
             method: self.method.clone().or_else(|| own.method.clone()),
-            input: Input {
+            input: ModuleInput {
                 range: values.range,
                 mean: values.mean.clone(),
                 std: values.std.clone(),
@@ -148,7 +148,7 @@ impl Contract {
                 channels: mine.channels.or(theirs.channels),
                 repeat_grey: mine.repeat_grey.or(theirs.repeat_grey),
             },
-            output: Output {
+            output: ModuleOutput {
                 entry: into.entry.clone().or_else(|| out.entry.clone()),
                 skip: into.skip.or(out.skip),
                 pool: into.pool.or(out.pool),
@@ -176,7 +176,7 @@ impl Contract {
     }
 }
 
-impl Output {
+impl ModuleOutput {
     fn check(&self, path: &str, problems: &mut Problems) {
         let at = |key: &str| format!("{path}.output.{key}");
         if let Some(codes) = self.codes {

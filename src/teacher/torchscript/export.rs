@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use tch::{CModule, Kind, Tensor};
 
 use super::archive::add_contract;
-use super::contract::{Contract, Input, Output};
+use super::contract::{Contract, ModuleInput, ModuleOutput};
 use super::noise;
 use crate::data::pictures::PictureShape;
 use crate::run::atomically;
@@ -45,8 +45,8 @@ pub fn export(teacher: &dyn Teacher, shape: PictureShape, path: &Path) -> Result
 fn contract(shape: PictureShape) -> Contract {
     let [height, width, channels] = [shape.height, shape.width, shape.channels].map(|n| n as i64);
     let range = Some([0.0, (shape.levels - 1) as f64]);
-    let input = Input { range, size: Some([height, width]), channels: Some(channels), ..Input::default() };
-    Contract { method: Some(METHOD.to_owned()), input, output: Output::default() }
+    let input = ModuleInput { range, size: Some([height, width]), channels: Some(channels), ..ModuleInput::default() };
+    Contract { method: Some(METHOD.to_owned()), input, output: ModuleOutput::default() }
 }
 
 fn trace(teacher: &dyn Teacher, shape: PictureShape) -> Result<CModule> {

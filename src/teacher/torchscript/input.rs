@@ -4,14 +4,14 @@
 use anyhow::Result;
 use tch::{Kind, TchError, Tensor};
 
-use super::contract::{Filter, Input};
+use super::contract::{Filter, ModuleInput};
 use crate::data::pictures::PictureShape;
 use crate::require;
 
 /// Pixels of one shape, made ready for a module.
 #[derive(Clone, Debug)]
 pub struct Preparation {
-    input: Input,
+    input: ModuleInput,
     shape: PictureShape,
 }
 
@@ -20,7 +20,7 @@ impl Preparation {
     ///
     /// # Errors
     /// A refusal where the contract does not say what becomes of such pictures.
-    pub fn new(input: &Input, shape: PictureShape) -> Result<Self> {
+    pub fn new(input: &ModuleInput, shape: PictureShape) -> Result<Self> {
         require!(
             input.range.is_some() || input.mean.is_some(),
             "input: its values are not stated: give contract.input.range, or mean and std, in the experiment or the \
@@ -102,51 +102,51 @@ mod tests {
         (Tensor::from_slice(&[0u8, 1, 2, 2, 3, 4]).reshape([1, 1, 2, 3]), shape)
     }
 
-    fn values(input: &Input) -> Vec<f32> {
+    fn values(input: &ModuleInput) -> Vec<f32> {
         let (pixels, shape) = pixels();
         let batch = Preparation::new(input, shape).unwrap().batch(&pixels).unwrap();
         Vec::try_from(batch.flatten(0, -1)).unwrap()
     }
 
-    fn refused(input: &Input, shape: PictureShape) -> String {
+    fn refused(input: &ModuleInput, shape: PictureShape) -> String {
         Preparation::new(input, shape).unwrap_err().to_string()
     }
 
     #[test]
     fn values_are_stated_in_one_of_two_ways() {
-        let range = Input { range: Some([-1.0, 1.0]), ..Input::default() };
+        let range = ModuleInput { range: Some([-1.0, 1.0]), ..ModuleInput::default() };
         assert_eq!(values(&range), [-1.0, 0.0, -0.5, 0.5, 0.0, 1.0]);
         let mean = Some(vec![0.5, 0.25, 1.0]);
-        let standard = Input { mean, std: Some(vec![0.5]), ..Input::default() };
+        let standard = ModuleInput { mean, std: Some(vec![0.5]), ..ModuleInput::default() };
         assert_eq!(values(&standard), [-1.0, 0.0, 0.0, 1.0, -1.0, 0.0]);
     }
 
     #[test]
     fn sizes_and_channels_change_by_declaration_only() {
         let range = Some([0.0, 4.0]);
-        let wide = Input { range, size: Some([2, 4]), resize: Some(Filter::Nearest), ..Input::default() };
+        let wide = ModuleInput { range, size: Some([2, 4]), resize: Some(Filter::Nearest), ..ModuleInput::default() };
         assert_eq!(values(&wide)[..8], [0.0, 0.0, 2.0, 2.0, 0.0, 0.0, 2.0, 2.0]);
         let grey = PictureShape { channels: 1, ..pixels().1 };
         assert_eq!(
-            refused(&Input { resize: None, ..wide }, grey),
+            refused(&ModuleInput { resize: None, ..wide }, grey),
             "input: the module wants 2 x 4 pixels and pictures have 1 x 2: set contract.input.resize (nearest, bilinear \
              or bicubic)"
         );
-        let three = Input { range, channels: Some(3), ..Input::default() };
+        let three = ModuleInput { range, channels: Some(3), ..ModuleInput::default() };
         assert_eq!(
             refused(&three, grey),
             "input: the module wants 3 channels and pictures have 1: set contract.input.repeat_grey: true"
         );
-        let repeated = Preparation::new(&Input { repeat_grey: Some(true), ..three }, grey).unwrap();
+        let repeated = Preparation::new(&ModuleInput { repeat_grey: Some(true), ..three }, grey).unwrap();
         assert_eq!(repeated.batch(&Tensor::from_slice(&[0u8, 4]).reshape([1, 1, 2, 1])).unwrap().size(), [1, 3, 1, 2]);
-        let one = Input { range, channels: Some(1), ..Input::default() };
+        let one = ModuleInput { range, channels: Some(1), ..ModuleInput::default() };
         assert_eq!(
             refused(&one, pixels().1),
             "input: the module wants 1 channels and pictures have 3: choose another module"
         );
-        let unstated = refused(&Input::default(), grey);
+        let unstated = refused(&ModuleInput::default(), grey);
         assert!(unstated.starts_with("input: its values are not stated: give contract.input.range, or"), "{unstated}");
-        let two = Input { mean: Some(vec![0.0; 3]), std: Some(vec![1.0; 3]), ..Input::default() };
+        let two = ModuleInput { mean: Some(vec![0.0; 3]), std: Some(vec![1.0; 3]), ..ModuleInput::default() };
         assert_eq!(
             refused(&two, grey),
             "input: contract.input.mean has 3 numbers and the module gets 1 channels: give 1 or 1"

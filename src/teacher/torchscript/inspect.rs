@@ -9,10 +9,10 @@ use serde::Serialize;
 use tch::{Device, IValue, Tensor};
 
 use super::archive::Method;
-use super::contract::{Contract, Input};
+use super::contract::{Contract, ModuleInput};
 use super::input::Preparation;
 use super::module::{Module, Parameters};
-use super::{BATCHES, PatchGrid, Teacher, TorchScript, noise};
+use super::{BATCHES, Frame, Teacher, TorchScript, noise};
 use crate::data::pictures::PictureShape;
 use crate::run::sha256_file;
 
@@ -110,8 +110,8 @@ fn agree(request: &Request, module: Module, contract: &Contract) -> Result<Torch
     let mut first = None;
     for patch in patches {
         let module = module.take().map_or_else(|| Module::open(&path, device), Ok)?;
-        let grid = PatchGrid::new(request.shape, patch)?;
-        match TorchScript::agree(module, contract.clone(), grid) {
+        let frame = Frame::new(request.shape, patch)?;
+        match TorchScript::agree(module, contract.clone(), frame) {
             Ok(teacher) => return Ok(teacher),
             Err(error) => first = first.or(Some(error)),
         }
@@ -156,7 +156,7 @@ fn describe_parameters(parameters: &Parameters) -> String {
 fn output(module: &Module, contract: &Contract, shape: PictureShape, batch: i64) -> String {
     let stated = contract.input.range.is_some() || contract.input.mean.is_some();
     let range = Some([0.0, 1.0]); // for a look alone: a contract without values is not kept
-    let input = if stated { contract.input.clone() } else { Input { range, ..contract.input.clone() } };
+    let input = if stated { contract.input.clone() } else { ModuleInput { range, ..contract.input.clone() } };
     let look = || -> Result<String> {
         module.require(contract.method())?;
         let prepared = Preparation::new(&input, shape)?.batch(&noise(shape, batch).f_to_device(module.device())?)?;

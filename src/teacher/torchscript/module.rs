@@ -132,14 +132,14 @@ impl Module {
 /// A refusal where there is no such part or it is no tensor.
 pub fn tensor(value: IValue, entry: Option<&super::contract::Entry>) -> Result<Tensor> {
     use super::contract::Entry;
-    let (found, parts) = parts(value);
+    let (found, returned) = returned(value);
     let many = || refusal!("gives {found}: say which part by contract.output.entry");
-    let chosen = match (entry, parts) {
-        (None, Parts::One(tensor)) => return Ok(tensor),
-        (None, Parts::Other) => None,
+    let chosen = match (entry, returned) {
+        (None, Returned::One(tensor)) => return Ok(tensor),
+        (None, Returned::Other) => None,
         (None, _) => return Err(many()),
-        (Some(Entry::Number(n)), Parts::List(list)) => list.into_iter().nth(*n),
-        (Some(Entry::Name(name)), Parts::Dict(dict)) => {
+        (Some(Entry::Number(n)), Returned::List(list)) => list.into_iter().nth(*n),
+        (Some(Entry::Name(name)), Returned::Dict(dict)) => {
             dict.into_iter().find(|(key, _)| *key == IValue::String(name.clone())).map(|(_, value)| value)
         }
         (Some(_), _) => None,
@@ -152,7 +152,8 @@ pub fn tensor(value: IValue, entry: Option<&super::contract::Entry>) -> Result<T
     }
 }
 
-enum Parts {
+/// What a method gave, as far as a part of it can be named.
+enum Returned {
     One(Tensor),
     List(Vec<IValue>),
     Dict(Vec<(IValue, IValue)>),
@@ -160,24 +161,24 @@ enum Parts {
 }
 
 /// What a value is called in messages, and its parts.
-fn parts(value: IValue) -> (String, Parts) {
+fn returned(value: IValue) -> (String, Returned) {
     match value {
-        IValue::Tensor(tensor) => ("a tensor".to_owned(), Parts::One(tensor)),
-        IValue::Tuple(list) => (format!("a tuple of {}", list.len()), Parts::List(list)),
-        IValue::GenericList(list) => (format!("a list of {}", list.len()), Parts::List(list)),
+        IValue::Tensor(tensor) => ("a tensor".to_owned(), Returned::One(tensor)),
+        IValue::Tuple(list) => (format!("a tuple of {}", list.len()), Returned::List(list)),
+        IValue::GenericList(list) => (format!("a list of {}", list.len()), Returned::List(list)),
         IValue::TensorList(list) => {
-            (format!("a list of {}", list.len()), Parts::List(list.into_iter().map(IValue::Tensor).collect()))
+            (format!("a list of {}", list.len()), Returned::List(list.into_iter().map(IValue::Tensor).collect()))
         }
         IValue::GenericDict(dict) => {
             let name =
                 |key: &IValue| if let IValue::String(name) = key { format!("'{name}'") } else { format!("{key:?}") };
             let names: Vec<_> = dict.iter().map(|(key, _)| name(key)).collect();
-            (format!("a dict with {}", names.join(", ")), Parts::Dict(dict))
+            (format!("a dict with {}", names.join(", ")), Returned::Dict(dict))
         }
-        IValue::None => ("None".to_owned(), Parts::Other),
-        IValue::Int(_) | IValue::Double(_) | IValue::Bool(_) => ("a number".to_owned(), Parts::Other),
-        IValue::String(_) => ("a text".to_owned(), Parts::Other),
-        _ => ("something else".to_owned(), Parts::Other),
+        IValue::None => ("None".to_owned(), Returned::Other),
+        IValue::Int(_) | IValue::Double(_) | IValue::Bool(_) => ("a number".to_owned(), Returned::Other),
+        IValue::String(_) => ("a text".to_owned(), Returned::Other),
+        _ => ("something else".to_owned(), Returned::Other),
     }
 }
 

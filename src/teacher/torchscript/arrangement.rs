@@ -3,21 +3,21 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::contract::{Output, Pool};
+use super::contract::{ModuleOutput, Pool};
 use crate::{refusal, require};
 
 /// The circuit's grid, and how an output becomes one.
 #[derive(Clone, Debug)]
-pub struct Layout {
-    output: Output,
+pub struct Arrangement {
+    output: ModuleOutput,
     rows: i64,
     columns: i64,
 }
 
-impl Layout {
+impl Arrangement {
     /// For a grid of this many rows and columns of patches.
     #[must_use]
-    pub fn new(output: &Output, (rows, columns): (usize, usize)) -> Self {
+    pub fn new(output: &ModuleOutput, (rows, columns): (usize, usize)) -> Self {
         Self { output: output.clone(), rows: rows as i64, columns: columns as i64 }
     }
 
@@ -140,8 +140,8 @@ mod tests {
     }
 
     fn arranged(pool: Option<Pool>, skip: Option<i64>, output: &Tensor) -> Result<Vec<f32>> {
-        let layout = Layout::new(&Output { skip, pool, ..Output::default() }, (1, 2));
-        let found = layout.arrange(output, 1)?;
+        let arrangement = Arrangement::new(&ModuleOutput { skip, pool, ..ModuleOutput::default() }, (1, 2));
+        let found = arrangement.arrange(output, 1)?;
         assert_eq!(found.size()[..2], [1, 2]);
         Ok(Vec::try_from(found.flatten(0, -1)).unwrap())
     }

@@ -1,18 +1,19 @@
-//! Pictures cut into square patches: the geometry that every teacher shares.
+//! What pictures a teacher is made for, and how it parts them.
 
+use crate::data::patches::{PatchGrid, Region};
 use crate::data::pictures::PictureShape;
 use crate::require;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// A picture's shape together with the side of its patches.
+/// Pictures of one shape with the grid of patches over the whole of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PatchGrid {
+pub struct Frame {
     shape: PictureShape,
-    patch: usize,
+    grid: PatchGrid,
 }
 
-impl PatchGrid {
+impl Frame {
     /// Patches of `patch` x `patch` pixels on pictures of this shape.
     ///
     /// # Errors
@@ -25,7 +26,7 @@ impl PatchGrid {
             shape.height,
             shape.width
         );
-        Ok(Self { shape, patch })
+        Ok(Self { shape, grid: PatchGrid::new(shape, patch, Region::Whole)? })
     }
 
     /// Shape of a picture.
@@ -37,25 +38,25 @@ impl PatchGrid {
     /// Rows of patches.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.shape.height / self.patch
+        self.grid.rows
     }
 
     /// Columns of patches.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.shape.width / self.patch
+        self.grid.cols
     }
 
     /// Patches of a picture, L.
     #[must_use]
     pub fn patches(&self) -> usize {
-        self.rows() * self.columns()
+        self.grid.patches()
     }
 
     /// Numbers of a picture, H * W * C.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.shape.height * self.shape.width * self.shape.channels
+        self.shape.dimensions()
     }
 
     /// Refuse pixels that are not u8 `[B, H, W, C]` of this shape.
@@ -71,15 +72,10 @@ impl PatchGrid {
     }
 
     /// Cut pixels `[B, H, W, C]` into `[B, L, patch * patch, C]`, all in row-major order.
-    pub(super) fn cut(&self, pixels: &Tensor) -> Tensor {
-        let [rows, columns, patch, channels] =
-            [self.rows(), self.columns(), self.patch, self.shape.channels].map(|n| n as i64);
-        pixels.reshape([-1, rows, patch, columns, patch, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
-            -1,
-            rows * columns,
-            patch * patch,
-            channels,
-        ])
+    pub(super) fn patches_of(&self, pixels: &Tensor) -> Tensor {
+        let PatchGrid { patch, channels, .. } = self.grid;
+        let [patches, pixels_each, channels] = [self.patches(), patch * patch, channels].map(|n| n as i64);
+        self.grid.by_patch(pixels).reshape([-1, patches, pixels_each, channels])
     }
 }
 
@@ -91,7 +87,7 @@ mod tests {
     fn patches_are_cut_in_row_major_order() {
         let shape = PictureShape { height: 2, width: 4, channels: 1, levels: 256 };
         let pixels = Tensor::from_slice(&[0u8, 1, 2, 3, 10, 11, 12, 13]).reshape([1, 2, 4, 1]);
-        let patches = PatchGrid::new(shape, 2).unwrap().cut(&pixels);
+        let patches = Frame::new(shape, 2).unwrap().patches_of(&pixels);
         assert_eq!(patches.size(), [1, 2, 4, 1]);
         let values: Vec<u8> = Vec::try_from(patches.flatten(0, -1)).unwrap();
         assert_eq!(values, [0, 1, 10, 11, 2, 3, 12, 13]);
@@ -100,14 +96,14 @@ mod tests {
     #[test]
     fn wrong_sizes_are_refused_by_name() {
         let shape = PictureShape { height: 28, width: 28, channels: 1, levels: 256 };
-        let error = PatchGrid::new(shape, 8).unwrap_err().to_string();
+        let error = Frame::new(shape, 8).unwrap_err().to_string();
         assert_eq!(
             error,
             "teacher.patch: pictures of 28 x 28 pixels cannot be cut into patches of 8 x 8: choose a patch that \
              divides both sides"
         );
         let pixels = Tensor::zeros([1, 28, 28, 3], (Kind::Uint8, tch::Device::Cpu));
-        let error = PatchGrid::new(shape, 4).unwrap().check(&pixels).unwrap_err().to_string();
+        let error = Frame::new(shape, 4).unwrap().check(&pixels).unwrap_err().to_string();
         assert_eq!(
             error,
             "teacher: expected pixels Uint8 [B, 28, 28, 1], found Uint8 [1, 28, 28, 3]: use pictures of the size the \
