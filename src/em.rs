@@ -308,7 +308,7 @@ impl Learner {
     /// When a tensor is missing, has another shape or is not finite.
     pub fn restore(&mut self, circuit: &Circuit, saved: &Named, trees: &Range<usize>) -> Result<()> {
         self.cut = cut(circuit);
-        let of_trees = |name| Ok::<_, anyhow::Error>(saved.integers(name, &[-1])?);
+        let of_trees = |name| saved.integers(name, &[-1]);
         let (steps, fresh) = (of_trees("steps")?, of_trees("fresh")?);
         let enough = steps.len() >= trees.end && fresh.len() >= trees.end;
         require!(enough, "tensor {} of the checkpoint holds too few trees", saved.name("steps"));

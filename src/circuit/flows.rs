@@ -129,6 +129,7 @@ impl Circuit {
 
     /// The posterior of each soft input's states given the evidence, `[B, V, K]`, where the circuit reads such: the downward
     /// pass without counts.
+    #[must_use]
     pub fn posterior(&self, messages: &Messages) -> Option<Tensor> {
         self.downward(messages, &messages.log_likelihood.ones_like(), |_, _, _, _| ())
     }

@@ -226,7 +226,7 @@ fn accumulate(
 /// which only independent latents allow.
 fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<PatchEvidence> {
     let reading = model.readings()[0];
-    let groups = augment.apply(&model.view(), &some.pixels, shifts).into_iter().map(|seen| {
+    let groups = augment.apply(model.view(), &some.pixels, shifts).into_iter().map(|seen| {
         let noise = Draws { pictures: &seen.pictures, ..*noise };
         model.evidence_of(&seen.view, &seen.pixels, reading, &noise)
     });

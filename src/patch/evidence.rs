@@ -53,7 +53,6 @@ impl PatchEvidence {
     }
 
     /// The values `[.., D]`; where they were not observed, any number.
-    #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
     }

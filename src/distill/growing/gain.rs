@@ -96,8 +96,8 @@ fn decide(
     let weights: Vec<f64> = Vec::try_from(log_weights)?;
     let members = members(session, model, config, round)?;
     let patches = held_out(session.valid, model, config, session)?;
-    let held_out = HeldOut::new(&*model.patches(), log_weights, patches)?;
-    let present = Present { config, model: &*model.patches(), log_weights: &weights, held_out: &held_out };
+    let held_out = HeldOut::new(model.patches(), log_weights, patches)?;
+    let present = Present { config, model: model.patches(), log_weights: &weights, held_out: &held_out };
     let mut random = rng(session.seed, "proposals", round as u64);
     let bar = progress::bar(&format!("{}: splits", session.name), weights.len() as u64);
     let (mut splits, mut merges) = (Vec::new(), Vec::new());

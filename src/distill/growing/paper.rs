@@ -41,7 +41,7 @@ const ITERATIONS: usize = 20;
 /// See [`super::grow`].
 pub fn grow(session: &mut Session, model: &Mixture, config: &PaperGrowing, given: &Given) -> Result<Mixture> {
     let _guard = tch::no_grad_guard();
-    let trees: &HcltPatches = same_family(&*model.patches()).context("criterion paper is for HCLTs")?;
+    let trees: &HcltPatches = same_family(model.patches()).context("criterion paper is for HCLTs")?;
     let clusters = trees.clusters();
     let data = collect(session, model, config, given)?;
     let bar = progress::bar(session.name, clusters as u64);

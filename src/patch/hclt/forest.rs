@@ -39,6 +39,16 @@ pub(super) struct Forest {
 unsafe impl ReadOnly for Forest {}
 
 impl Forest {
+    /// How many of so many trees make a forest: as many as were asked for, 0 for what suits the device. A GPU wants large
+    /// operations, a CPU what stays in its caches.
+    pub(super) fn size(wanted: usize, trees: usize, device: Device) -> usize {
+        match wanted {
+            0 if device.is_cuda() => trees.max(1),
+            0 => 1,
+            size => size,
+        }
+    }
+
     /// Uniform circuits on the trees of these numbers; `ranges` are inclusive and per variable.
     pub(super) fn uniform(
         numbers: Range<usize>,

@@ -200,7 +200,9 @@ impl HcltPatches {
     fn joined(&self, of: impl Fn(&Forest) -> Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
         let mut by_name: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for forest in self.forests.iter().map(lock) {
-            of(&forest).into_iter().for_each(|(name, tensor)| by_name.entry(name).or_default().push(tensor));
+            for (name, tensor) in of(&forest) {
+                by_name.entry(name).or_default().push(tensor);
+            }
         }
         by_name.into_iter().map(|(name, parts)| (name, Tensor::cat(&parts, 0))).collect()
     }

@@ -67,12 +67,8 @@ impl HcltPatches {
             batch: 0.0,
             learning: None,
         };
-        let size = match config.forest {
-            0 if device.is_cuda() => model.trees.len(),
-            0 => 1,
-            size => size,
-        };
-        for start in (0..model.trees.len()).step_by(size.max(1)) {
+        let size = Forest::size(config.forest, model.trees.len(), device);
+        for start in (0..model.trees.len()).step_by(size) {
             let forest = model.forest(start..(start + size).min(model.trees.len()))?;
             model.forests.push(Mutex::new(forest));
         }
