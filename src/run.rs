@@ -10,6 +10,7 @@
 //!
 //! Stages meet only in these files. Nothing here knows what a stage computes.
 
+pub mod array;
 pub mod atomic;
 pub mod checkpoint;
 pub mod folder;

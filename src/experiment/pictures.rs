@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::context::Context;
 use super::stage::Stage;
-use super::{models, teaching};
+use super::{assigning, models};
 use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::data::sheet::{self, Sheet};
@@ -36,7 +36,7 @@ pub fn draw(context: &Context, stage: Stage) -> Result<()> {
 }
 
 fn draw_teacher(context: &Context) -> Result<()> {
-    let codes = teaching::codes(context)?;
+    let codes = assigning::codes(context)?;
     let clusters = context.config.latents.clusters as i64;
     let means = Means::of(&context.data.train, context, &mut |batch| {
         Ok(batch.rows_of(&codes).one_hot(clusters).to_kind(Kind::Float))

@@ -9,10 +9,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::Config;
 use super::context::{Context, stage_fingerprint};
-use super::features::Features;
 use super::models;
+use super::passes::Passes;
 use super::stage::Stage;
-use super::teaching;
+use super::{assigning, teaching};
 use crate::distill::Session;
 use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
@@ -25,6 +25,7 @@ use crate::mixture::train::LearningParts;
 use crate::patch::config::Start;
 use crate::run::StageFolder;
 use crate::run::metrics::Metrics;
+use crate::teacher::features::Features;
 
 const PATCHES: LearningParts = LearningParts { patches: true, prior: false };
 const PRIOR: LearningParts = LearningParts { patches: false, prior: true };
@@ -89,7 +90,7 @@ impl<'a> Conductor<'a> {
         let config = self.context.config;
         match stage {
             Stage::Teacher => teaching::train(&self.context, folder, &mut self.metrics),
-            Stage::Latents => teaching::assign(&self.context, folder),
+            Stage::Latents => assigning::assign(&self.context, folder),
             Stage::Hard => self.hard(folder),
             Stage::Soft => self.refine(folder, stage, &config.distill.soft),
             Stage::Growing => self.growing(folder),
@@ -103,7 +104,7 @@ impl<'a> Conductor<'a> {
     /// Patch circuits on the patches of the teacher's clusters.
     fn hard(&mut self, folder: &StageFolder) -> Result<Value> {
         let whole = self.context.config;
-        let codes = teaching::codes(&self.context)?;
+        let codes = assigning::codes(&self.context)?;
         let Context { config, view, device, .. } = self.context;
         let mut session = self.session(Stage::Hard, folder);
         let start = lvd::start(&session, view, &config.patch, &codes, config.latents.clusters, Start::Quantile, device);
@@ -127,9 +128,9 @@ impl<'a> Conductor<'a> {
         let Context { config, data, view, device, .. } = self.context;
         let growing = config.distill.growing.as_ref().context("the experiment has no distill.growing")?;
         let model = self.model_before(Stage::Growing)?;
-        let codes = teaching::codes(&self.context)?;
+        let codes = assigning::codes(&self.context)?;
         let teacher = teaching::load(&self.context)?;
-        let features = Features::new(&*teacher, &data.train, &view, device);
+        let features = Passes::new(Features::new(&*teacher, &data.train, &view, device));
         let given = Given { patch: &config.patch, codes: &codes, features: &features };
         let mut session = self.session(Stage::Growing, folder);
         let model = grow(&mut session, model, growing, &given)?;
@@ -142,7 +143,7 @@ impl<'a> Conductor<'a> {
         let model = self.model_before(Stage::Tree)?;
         let config = &self.context.config.distill.tree;
         let teachers = match config.codes {
-            Codes::Teacher => Some(teaching::codes(&self.context)?),
+            Codes::Teacher => Some(assigning::codes(&self.context)?),
             Codes::Posterior => None,
         };
         let mut session = self.session(Stage::Tree, folder);

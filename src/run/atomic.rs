@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// Write `bytes` to `path` so that a reader, or a crash at any moment, sees the old file or the new one.
 ///
@@ -31,10 +32,7 @@ fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return fill(path);
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
-    let temporary =
-        tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder)?;
+    let temporary = temporary_beside(path)?;
     let mode = temporary.as_file().metadata()?.permissions();
     let temporary = temporary.into_temp_path();
     fill(&temporary)?;
@@ -44,8 +42,19 @@ fn write_and_rename(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     may_be_killed();
     temporary.persist(path)?;
     may_be_killed();
-    File::open(folder)?.sync_all()?;
+    File::open(folder_of(path))?.sync_all()?;
     Ok(())
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A temporary file in the folder of `path`, to be renamed to it.
+pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
+    tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder_of(path))
 }
 
 /// Remove a file or a folder with all in it; nothing where there is none.

@@ -121,7 +121,7 @@ fn a_run_into_a_full_disk_ends_with_a_line_and_goes_on_when_there_is_room() {
         assert_eq!(full.status.code(), Some(1), "{blocks} blocks: {message}");
         assert!(message.contains("lvd: ") && message.contains("File too large"), "{blocks} blocks: {message}");
         let told = &message[message.find("lvd: ").unwrap()..];
-        assert!(told.contains("/") && told.lines().count() == 1, "{blocks} blocks: {told}");
+        assert!(told.contains('/') && told.lines().count() == 1, "{blocks} blocks: {told}");
         failed.push(blocks);
         let resumed = lvd(folder.path(), &["run", "tiny.yaml", "--run-dir", "run"]);
         assert!(resumed.status.success(), "after {blocks} blocks: {}", text(&resumed.stderr));
