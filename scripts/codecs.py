@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 try:
     import numpy
-    from PIL import Image
+    from PIL import Image, ImageOps
 except ImportError as error:
     sys.exit(f"codecs.py: {error}: pip install numpy pillow")
 
@@ -52,8 +52,8 @@ def read(path):
 
 
 def open_picture(file):
-    """A picture of 8 bits, grey or RGB."""
-    picture = Image.open(file)
+    """A picture of 8 bits, grey or RGB, turned as its EXIF orientation says."""
+    picture = ImageOps.exif_transpose(Image.open(file))
     if picture.mode == "P":
         picture = picture.convert("RGB")
     if picture.mode not in ("L", "RGB"):

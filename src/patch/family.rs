@@ -10,7 +10,7 @@ use super::hclt::{self, HcltPatches};
 use super::model::PatchModel;
 use crate::run::checkpoint::Named;
 
-/// Read a patch model from [`PatchModel::tensors`]; `ranges` are inclusive and per variable.
+/// Read a patch model from [`Infer::tensors`](crate::patch::Infer::tensors); `ranges` are inclusive and per variable.
 ///
 /// # Errors
 /// When a tensor is missing or does not fit; the message names it.

@@ -10,6 +10,7 @@ pub mod export;
 mod input;
 pub mod inspect;
 pub mod module;
+mod nesting;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 //! The modules are in weights/tiny, with the script that made them; `just weights-check` compares their hashes.
 
 mod export;
+mod hostile;
 mod output;
 
 use std::path::{Path, PathBuf};

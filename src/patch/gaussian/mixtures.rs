@@ -66,7 +66,7 @@ impl GaussianPatches {
         }
     }
 
-    /// From [`PatchModel::tensors`].
+    /// From [`Infer::tensors`].
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.

@@ -93,7 +93,7 @@ pub fn root(parents: &Parents) -> usize {
     parents.iter().position(Option::is_none).unwrap_or(0)
 }
 
-/// Trees of other models as one model, all their heads included (see [`gather`](crate::patch::PatchModel::gather)).
+/// Trees of other models as one model, all their heads included (see [`gather`](crate::patch::Grow::gather)).
 pub(super) fn gather(own: &HcltPatches, parts: &[Part]) -> Result<HcltPatches> {
     let _guard = tch::no_grad_guard();
     let parts: Vec<(&HcltPatches, usize)> =

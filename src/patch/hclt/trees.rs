@@ -75,7 +75,7 @@ impl HcltPatches {
         Ok(model)
     }
 
-    /// From [`PatchModel::tensors`].
+    /// From [`Infer::tensors`].
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; the message names it.

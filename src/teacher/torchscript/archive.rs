@@ -14,6 +14,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::contract::Contract;
+use super::nesting;
 use crate::data::source;
 use crate::{refusal, require};
 
@@ -85,6 +86,7 @@ impl Archive {
         entries.check_sizes(path)?;
         let found = entries.kind();
         require!(found.is_empty(), "{file}: {found}, expected TorchScript: {EXPORT}");
+        entries.check_depths(path)?;
         let contract = match entries.text(&format!("extra/{EXTRA}"))? {
             Some(text) => Some(Contract::from_json(&text, &format!("{file}, extra file {EXTRA}"))?),
             None => None,
@@ -163,6 +165,28 @@ impl<'a> Entries<'a> {
                  module that can be trusted",
                 path.display(),
                 entry.name()
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuse code and pickles that are nested deeper than libtorch's recursion bears.
+    fn check_depths(&mut self, path: &Path) -> Result<()> {
+        let inside = self.archive.file_names().filter_map(|name| name.strip_prefix(&self.folder));
+        let telling = inside.filter(|name| name.starts_with("code/") || name.ends_with("pkl"));
+        for name in telling.map(str::to_owned).collect::<Vec<_>>() {
+            let bytes = self.bytes(&name)?.unwrap_or_default();
+            let file = path.display();
+            let (depth, most) = if name.ends_with("pkl") {
+                let depth = nesting::of_pickle(&bytes).map_err(|error| refusal!("{file}: entry {name:?}: {error}"))?;
+                (depth, nesting::PICKLE)
+            } else {
+                (nesting::of_code(&String::from_utf8_lossy(&bytes)), nesting::CODE)
+            };
+            require!(
+                depth <= most,
+                "{file}: entry {name:?} is nested {depth} deep, expected at most {most}: this is no TorchScript module that can be \
+                 trusted"
             );
         }
         Ok(())

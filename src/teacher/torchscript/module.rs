@@ -27,6 +27,9 @@ pub struct Parameters {
     pub numbers: usize,
 }
 
+/// Bytes of the stack that a module is loaded on.
+const STACK: usize = 256 << 20;
+
 impl Module {
     /// Load a file onto a device, in evaluation mode.
     ///
@@ -40,7 +43,7 @@ impl Module {
             module.f_set_eval()?;
             Ok(module)
         };
-        let module = load().map_err(|error| {
+        let module = with_deep_stack(load)?.map_err(|error| {
             refusal!(
                 "{file}: libtorch {} cannot load it: {}",
                 crate::device::libtorch_version(),
@@ -208,6 +211,14 @@ pub fn require_no_gradient(tensor: &Tensor) -> Result<()> {
         "its output requires grad though gradients are off: detach it before it is returned"
     );
     Ok(())
+}
+
+/// Do something on a thread whose stack bears the recursion over what `nesting` lets through.
+fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| anyhow::anyhow!("the thread that loads the module has panicked"))
+    })
 }
 
 #[cfg(test)]
