@@ -5,6 +5,7 @@
 //! runs on log p(x) itself. [`training`] is the one epoch loop that all of it goes through.
 
 pub mod config;
+mod members;
 pub mod lvd;
 pub mod training;
 pub mod growing;

@@ -75,18 +75,33 @@ pub struct Segment {
     pub order: PixelOrder,
 }
 
+impl Segment {
+    /// The byte after the last picture, of `size` bytes; none where it is too far to be counted.
+    fn end(&self, size: usize) -> Option<usize> {
+        match self.count {
+            0 => Some(0),
+            count => (count - 1).checked_mul(self.stride)?.checked_add(self.offset.checked_add(size)?),
+        }
+    }
+}
+
 /// Pictures of one size. Cloning and taking parts of it copy no pixel.
+///
+/// A picture's index counts among these pictures, its place among all pictures of all segments.
 #[derive(Clone)]
 pub struct Pictures {
+    /// Where all pictures lie, those that are not of this sequence included.
     segments: Arc<[Segment]>,
     shape: PictureShape,
     chosen: Chosen,
 }
 
-/// Which of the segments' pictures are in view, in what order.
+/// The places of a sequence's pictures, in order.
 #[derive(Clone)]
 enum Chosen {
+    /// All of these, without a list of them.
     Range(Range<usize>),
+    /// The i-th entry is the place of picture i.
     List(Arc<[usize]>),
 }
 
@@ -116,13 +131,11 @@ impl Pictures {
     /// fewer than 256).
     pub fn from_segments(segments: Vec<Segment>, shape: PictureShape) -> Result<Self> {
         shape.check()?;
-        for Segment { source, offset, stride, count, .. } in &segments {
-            let (length, size) = ((**source).as_ref().len(), shape.dimensions());
-            let end =
-                count.checked_sub(1).map_or(Some(0), |last| last.checked_mul(*stride)?.checked_add(offset + size));
-            let fits = end.is_some_and(|end| end <= length);
+        for segment in &segments {
+            let Segment { source, offset, stride, count, .. } = segment;
+            let length = (**source).as_ref().len();
             require!(
-                fits,
+                segment.end(shape.dimensions()).is_some_and(|end| end <= length),
                 "{count} pictures of {shape} every {stride} bytes from {offset} do not fit in {length} bytes"
             );
         }
@@ -155,15 +168,16 @@ impl Pictures {
     pub fn join(parts: &[Self]) -> Result<Self> {
         require!(!parts.is_empty(), "no pictures to join");
         let shape = parts[0].shape;
-        let (mut segments, mut indices, mut first) = (Vec::new(), Vec::new(), 0);
+        let (mut segments, mut places) = (Vec::new(), Vec::new());
+        let mut before = 0; // pictures of the segments of the parts before
         for part in parts {
             require!(part.shape == shape, "pictures of different sizes: {shape} and {}", part.shape);
             segments.extend(part.segments.iter().cloned());
-            indices.extend((0..part.len()).map(|i| first + part.place(i)));
-            first += part.segments.iter().map(|s| s.count).sum::<usize>();
+            places.extend((0..part.len()).map(|i| before + part.place(i)));
+            before += part.segments.iter().map(|s| s.count).sum::<usize>();
         }
-        let whole = indices.len() == first && indices.iter().enumerate().all(|(i, &place)| i == place);
-        let chosen = if whole { Chosen::Range(0..first) } else { Chosen::List(indices.into()) };
+        let whole = places.iter().copied().eq(0..before);
+        let chosen = if whole { Chosen::Range(0..before) } else { Chosen::List(places.into()) };
         Ok(Self { segments: segments.into(), shape, chosen })
     }
 
@@ -254,30 +268,31 @@ impl Pictures {
         if order == PixelOrder::Interleaved || self.shape.channels == 1 {
             return out.extend_from_slice(record);
         }
-        let (red, rest) = record.split_at(record.len() / 3);
-        let (green, blue) = rest.split_at(red.len());
+        let (red, others) = record.split_at(record.len() / 3);
+        let (green, blue) = others.split_at(red.len());
         out.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
 
     /// A picture's bytes as they lie in its source.
     fn record(&self, index: usize) -> (&[u8], PixelOrder) {
-        let mut place = self.place(index);
-        let mut segments = self.segments.iter();
-        let segment = loop {
-            let segment = segments.next().expect("the view lies within its segments");
-            match place.checked_sub(segment.count) {
-                Some(rest) => place = rest,
-                None => break segment,
+        let mut rest = self.place(index);
+        for segment in self.segments.iter() {
+            if rest < segment.count {
+                let start = segment.offset + rest * segment.stride;
+                return (&(*segment.source).as_ref()[start..start + self.shape.dimensions()], segment.order);
             }
-        };
-        let start = segment.offset + place * segment.stride;
-        (&(*segment.source).as_ref()[start..start + self.shape.dimensions()], segment.order)
+            rest -= segment.count;
+        }
+        unreachable!("a sequence lies within its segments")
     }
 
-    /// Position among all pictures of all segments.
+    /// A picture's place among all pictures of all segments.
     fn place(&self, index: usize) -> usize {
         match &self.chosen {
-            Chosen::Range(range) => range.clone().nth(index).expect("the index is below the length"),
+            Chosen::Range(range) => {
+                assert!(index < range.len(), "picture {index} of {}", range.len());
+                range.start + index
+            }
             Chosen::List(list) => list[index],
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Two criteria say where: [`paper`], the released code's, and [`gain`], by measurement on validation pictures.
 
+mod choice;
 pub mod config;
 pub mod gain;
 mod given;

@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
 use super::Session;
+use super::members::Members;
 use super::training::codes;
+use crate::data::batches::Batch;
 use crate::data::view::View;
 use crate::latent_tree::{self, LatentTreeConfig};
 use crate::mixture::{Mixture, even_weights};
@@ -17,6 +19,9 @@ use crate::run::interrupt;
 
 /// Pictures read in one go while patches are collected.
 const CHUNK: usize = 256;
+/// The number of the random stream of first tables. A stage's own streams are counted by epochs, and no epoch has this
+/// number.
+const BEFORE_ALL_EPOCHS: u64 = u64::MAX;
 
 /// A mixture with independent latents whose patch circuits start from the patches of given clusters `[N, L]`.
 ///
@@ -37,9 +42,9 @@ pub fn start(
     Ok(Mixture::independent(view, patches, even_weights(clusters, device)))
 }
 
-/// What first tables are drawn from. A stage's own stream is counted by epochs; no epoch has the last number.
+/// What first tables are drawn from.
 fn first_rng(session: &Session) -> ChaCha8Rng {
-    rng(session.seed, session.name, u64::MAX)
+    rng(session.seed, session.name, BEFORE_ALL_EPOCHS)
 }
 
 /// Some patches of every cluster, from pictures in seeded order, as the family learns from them: `[n_k, D]` each.
@@ -50,40 +55,36 @@ fn members(
     clusters: usize,
     config: &PatchConfig,
 ) -> Result<Vec<Tensor>> {
-    let limit = config.family.start_examples();
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng(session.seed, "patches to start from", 0));
-    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
-        ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
+    let mut members = Members::new(clusters, config.family.start_examples());
     for batch in session.train.batches(order, CHUNK) {
         interrupt::check()?;
         let batch = batch?;
-        let patches = match config.family.reading() {
-            Reading::Exact | Reading::Ordered => view.integers(&batch.pixels)?,
-            Reading::Density => {
-                let purpose = "noise of patches to start from";
-                let noise = Draws { seed: session.seed, purpose, pass: 0, pictures: &batch.indices };
-                view.dequantised(&batch.pixels, &noise)
-            }
-        };
-        let patches = patches.reshape([-1, view.variables() as i64]);
-        let clusters = batch.rows_of(codes).reshape([-1]);
-        for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate().filter(|(_, (_, n))| **n < limit) {
-            let mine = clusters.eq(k as i64).nonzero().squeeze_dim(1);
-            let mine = mine.narrow(0, 0, mine.size()[0].min((limit - *count) as i64));
-            *count += mine.size()[0] as usize;
-            members.push(patches.index_select(0, &mine));
-        }
-        if counts.iter().all(|&n| n >= limit) {
+        let patches = learnable(session, view, config.family.reading(), &batch)?;
+        members.add(&patches.reshape([-1, view.variables() as i64]), &batch.rows_of(codes).reshape([-1]));
+        if members.are_full() {
             break;
         }
     }
-    if let Some(empty) = counts.iter().position(|&n| n == 0) {
+    if let Some(empty) = members.empty_cluster() {
         return Err(crate::refusal!(
             "cluster {empty} of {clusters} has no patches\n  choose fewer clusters (latents.clusters)"
         ));
     }
-    Ok(members.iter().map(|m| Tensor::cat(m, 0)).collect())
+    Ok(members.joined())
+}
+
+/// Patches `[B, L, D]` of the kind that a family learns from.
+fn learnable(session: &Session, view: &View, reading: Reading, batch: &Batch) -> Result<Tensor> {
+    match reading {
+        Reading::Exact | Reading::Ordered => view.integers(&batch.pixels),
+        Reading::Density => {
+            let purpose = "noise of patches to start from";
+            let noise = Draws { seed: session.seed, purpose, pass: 0, pictures: &batch.indices };
+            Ok(view.dequantised(&batch.pixels, &noise))
+        }
+    }
 }
 
 /// Join the patches of a mixture by a latent tree whose first tables are counts of the codes that it gives the training

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, Result};
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use super::choice::choose;
 use super::config::GainGrowing;
 use super::proposal::{HeldOut, Present, Proposal};
 use crate::circuit::sample::draw;
 use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::distill::Session;
+use crate::distill::members::Members;
 use crate::distill::training::{Clusters, train};
 use crate::mixture::train::LearningParts;
 use crate::mixture::{Mixture, Prior, even_weights};
@@ -99,28 +102,51 @@ fn decide(
     let held_out = HeldOut::new(model.patches(), log_weights, patches)?;
     let present = Present { config, model: model.patches(), log_weights: &weights, held_out: &held_out };
     let mut random = rng(session.seed, "proposals", round as u64);
-    let bar = progress::bar(&format!("{}: splits", session.name), weights.len() as u64);
-    let (mut splits, mut merges) = (Vec::new(), Vec::new());
-    for (k, mine) in members.iter().enumerate() {
-        interrupt::check()?;
-        if mine.size()[0] >= LEAST {
-            splits.extend(present.split(k, mine, &mut random)?);
-        }
-        bar.inc(1);
+    let mut splits = propose_splits(&present, &members, &mut random, session.name)?;
+    let pairs = candidates(&weights, &held_out.posterior());
+    let mut merges = propose_merges(&present, &members, &pairs, &mut random)?;
+    for proposals in [&mut splits, &mut merges] {
+        proposals.sort_by(|a, b| b.gain.total_cmp(&a.gain).then(a.old.cmp(&b.old)));
     }
-    bar.finish_and_clear();
-    for (i, j) in candidates(&weights, &held_out.posterior()) {
-        interrupt::check()?;
-        let both = Tensor::cat(&[&members[i], &members[j]], 0);
-        if both.size()[0] > 0 {
-            merges.push(present.merge((i, j), &both, &mut random)?);
-        }
-    }
-    let accepted = accept(config, &mut splits, &mut merges, target.saturating_sub(weights.len()));
+    let [of_splits, of_merges] = [&splits, &merges].map(|all| all.iter().map(Proposal::offer).collect::<Vec<_>>());
+    let accepted = choose(&of_splits, &of_merges, config.confidence, target.saturating_sub(weights.len()));
     let (mut all, nats) = (splits, held_out.total.sum(Kind::Double).double_value(&[]));
     all.append(&mut merges);
     report(session, &all, &accepted, round, nats)?;
     assemble(model, &weights, &all, &accepted)
+}
+
+/// A split of every cluster that has enough patches to learn from, where there is one.
+fn propose_splits(present: &Present, members: &[Tensor], random: &mut ChaCha8Rng, name: &str) -> Result<Vec<Proposal>> {
+    let bar = progress::bar(&format!("{name}: splits"), members.len() as u64);
+    let mut splits = Vec::new();
+    for (k, mine) in members.iter().enumerate() {
+        interrupt::check()?;
+        if mine.size()[0] >= LEAST {
+            splits.extend(present.split(k, mine, random)?);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(splits)
+}
+
+/// A merge of every pair that has patches to learn from.
+fn propose_merges(
+    present: &Present,
+    members: &[Tensor],
+    pairs: &[(usize, usize)],
+    random: &mut ChaCha8Rng,
+) -> Result<Vec<Proposal>> {
+    let mut merges = Vec::new();
+    for &(i, j) in pairs {
+        interrupt::check()?;
+        let both = Tensor::cat(&[&members[i], &members[j]], 0);
+        if both.size()[0] > 0 {
+            merges.push(present.merge((i, j), &both, random)?);
+        }
+    }
+    Ok(merges)
 }
 
 /// Some training patches of every cluster, `[n_k, D]`: pictures in seeded order, each patch given to a cluster drawn from
@@ -130,10 +156,9 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
     let mut rng = rng(session.seed, "patches that proposals learn from", pass);
     let mut order: Vec<usize> = (0..session.train.len()).collect();
     order.shuffle(&mut rng);
-    let (mut members, mut counts): (Vec<Vec<Tensor>>, _) =
-        ((0..clusters).map(|_| Vec::new()).collect(), vec![0; clusters]);
     // As many patches as all clusters together may take; the small ones do not hold up the rest.
     order.truncate((config.examples * clusters).div_ceil(model.view().patches()));
+    let mut members = Members::new(clusters, config.examples);
     for batch in session.train.batches(order, session.micro_batch) {
         interrupt::check()?;
         let Batch { indices: pictures, pixels } = &batch?;
@@ -143,14 +168,9 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         let patches = patches.flat().values().shallow_clone();
         let chosen = draw(&posterior.reshape([-1, clusters as i64]), &mut rng);
-        for (k, (members, count)) in members.iter_mut().zip(&mut counts).enumerate() {
-            let mine = chosen.eq(k as i64).nonzero().squeeze_dim(1);
-            let mine = mine.narrow(0, 0, mine.size()[0].min((config.examples - *count) as i64));
-            *count += mine.size()[0] as usize;
-            members.push(patches.index_select(0, &mine));
-        }
+        members.add(&patches, &chosen);
     }
-    Ok(members.iter().map(|some| Tensor::cat(some, 0)).collect())
+    Ok(members.joined())
 }
 
 /// The patches of the first validation pictures, `[n, D]`.
@@ -168,67 +188,20 @@ fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session:
 
 /// Pairs (larger, smaller): the clusters with least weight, each with the one that it shares most patches with.
 fn candidates(log_weights: &[f64], posterior: &Tensor) -> Vec<(usize, usize)> {
-    let overlap = posterior.tr().matmul(posterior);
-    let mut order: Vec<usize> = (0..log_weights.len()).collect();
-    order.sort_by(|&a, &b| log_weights[a].total_cmp(&log_weights[b]).then(a.cmp(&b)));
-    let (mut pairs, mut used) = (Vec::new(), HashSet::new());
-    for &small in order.iter().take(log_weights.len() / MERGE_ONE_IN) {
-        let row = overlap.get(small as i64);
-        let _ = row.get(small as i64).fill_(-1.0);
-        let other = row.argmax(0, false).int64_value(&[]) as usize;
-        let (large, small) = if log_weights[other] >= log_weights[small] { (other, small) } else { (small, other) };
-        if other != small && used.insert((large, small)) {
-            pairs.push((large, small));
+    let shared = posterior.tr().matmul(posterior); // [K, K]: patches that two clusters have in common
+    let mut lightest_first: Vec<usize> = (0..log_weights.len()).collect();
+    lightest_first.sort_by(|&a, &b| log_weights[a].total_cmp(&log_weights[b]).then(a.cmp(&b)));
+    let (mut pairs, mut seen) = (Vec::new(), HashSet::new());
+    for &light in lightest_first.iter().take(log_weights.len() / MERGE_ONE_IN) {
+        let with_others = shared.get(light as i64);
+        let _ = with_others.get(light as i64).fill_(-1.0); // less than any other: a cluster is no partner of its own
+        let other = with_others.argmax(0, false).int64_value(&[]) as usize;
+        let pair = if log_weights[other] >= log_weights[light] { (other, light) } else { (light, other) };
+        if other != light && seen.insert(pair) {
+            pairs.push(pair);
         }
     }
     pairs
-}
-
-/// Which proposals are taken, as positions in splits followed by merges, with no cluster in two of them; both are sorted,
-/// best first. Merges that gain make room; splits that gain enough fill it; then pairs of a further split and a merge that
-/// costs less than it brings.
-fn accept(config: &GainGrowing, splits: &mut [Proposal], merges: &mut [Proposal], room: usize) -> Vec<usize> {
-    for all in [&mut *splits, &mut *merges] {
-        all.sort_by(|a, b| b.gain.total_cmp(&a.gain).then(a.old.cmp(&b.old)));
-    }
-    let pays = |p: &Proposal| p.gain > 0.0 && p.gain > config.confidence * p.error;
-    let mut taken = Taken::default();
-    let good: Vec<usize> = (0..merges.len()).filter(|&m| pays(&merges[m]) && taken.take(&merges[m])).collect();
-    let mut open = (0..splits.len()).filter(|&s| pays(&splits[s]));
-    let mut all: Vec<usize> = open.by_ref().filter(|&s| taken.take(&splits[s])).take(room + good.len()).collect();
-    all.extend(good.iter().map(|m| splits.len() + m));
-    for (m, merge) in merges.iter().enumerate().filter(|(m, _)| !good.contains(m)) {
-        if !merge.gain.is_finite() || !taken.free(merge) {
-            continue;
-        }
-        let Some(s) = open.find(|&s| taken.free(&splits[s]) && !merge.old.contains(&splits[s].old[0])) else { break };
-        if splits[s].gain + merge.gain <= 0.0 {
-            break;
-        }
-        taken.take(merge);
-        taken.take(&splits[s]);
-        all.extend([s, splits.len() + m]);
-    }
-    all
-}
-
-/// The clusters that accepted proposals replace.
-#[derive(Default)]
-struct Taken(HashSet<usize>);
-
-impl Taken {
-    fn free(&self, proposal: &Proposal) -> bool {
-        proposal.old.iter().all(|k| !self.0.contains(k))
-    }
-
-    /// Take a proposal's clusters, if they are free.
-    fn take(&mut self, proposal: &Proposal) -> bool {
-        let free = self.free(proposal);
-        if free {
-            self.0.extend(&proposal.old);
-        }
-        free
-    }
 }
 
 /// One line for every proposal, and one for the round.

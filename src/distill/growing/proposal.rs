@@ -89,6 +89,33 @@ pub struct Proposal {
     pub error: f64,
 }
 
+/// What a proposal replaces and brings: all that is to be known to choose it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// The clusters that are replaced: one by a split, two by a merge.
+    pub old: &'a [usize],
+    /// What is gained, in nats.
+    pub gain: f64,
+    /// Standard error of the gain.
+    pub error: f64,
+}
+
+impl Offer<'_> {
+    /// Whether the two replace a cluster in common.
+    #[must_use]
+    pub fn clashes(&self, other: &Self) -> bool {
+        self.old.iter().any(|k| other.old.contains(k))
+    }
+}
+
+impl Proposal {
+    /// What it offers.
+    #[must_use]
+    pub fn offer(&self) -> Offer<'_> {
+        Offer { old: &self.old, gain: self.gain, error: self.error }
+    }
+}
+
 /// What every proposal starts from.
 pub struct Present<'a> {
     /// How proposals are made.
