@@ -7,6 +7,7 @@
 //! with p(z) independent over positions (one mixture for all patches) or a latent tree. Exact likelihoods and
 //! posteriors; [`train`] adds up statistics, [`score`] streams pictures through.
 
+pub mod mask;
 pub mod observed;
 pub mod score;
 pub mod train;

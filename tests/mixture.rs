@@ -9,6 +9,7 @@ use lvd::data::view::View;
 use lvd::em::schedule::Schedule;
 use lvd::em::{EmConfig, Rule};
 use lvd::latent_tree::{self, LatentTreeConfig, certain};
+use lvd::mixture::mask::Mask;
 use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{HcltConfig, Start};
@@ -179,4 +180,63 @@ fn sampled_pictures_follow_the_model() {
     let chi_square = ((counts - &expected).square() / expected).sum(Kind::Double).double_value(&[]);
     // 255 degrees of freedom: mean 255, standard deviation 22.6; 355 is exceeded with probability below 1e-4.
     assert!(chi_square < 355.0, "{chi_square}");
+}
+
+#[test]
+fn masked_pictures_have_the_marginal_of_what_is_observed() {
+    for tree in [false, true] {
+        let model = model(tree);
+        let score = |seen: PatchEvidence| model.log_likelihood(&model.patch_log_likelihood(&seen).unwrap()).unwrap();
+        let all = score(exact(&worlds())).exp();
+        let masks = [Mask::top(2, 4), Mask::left(2, 4), Mask::chessboard(2, 4)];
+        for (mask, pixels) in masks.iter().zip([[0, 1, 2, 3], [0, 1, 4, 5], [0, 2, 5, 7]]) {
+            let masked = score(model.observe(exact(&worlds()), mask).unwrap()).exp();
+            // The marginals of all worlds sum to 1 once for every way to fill in what is hidden.
+            assert_eq!(mask.pixels(), 4);
+            assert!((masked.sum(Kind::Double).double_value(&[]) - 16.0).abs() < 1e-4);
+            // By hand for the world of zeros: the sum over the worlds that are zero where it is observed.
+            let zero =
+                pixels.map(|pixel| worlds_of_pixels().select(1, pixel)).into_iter().reduce(|a, b| a + b).unwrap().eq(0);
+            let expected = (&all * zero).sum(Kind::Double).double_value(&[]);
+            assert!((masked.double_value(&[0]) - expected).abs() < 1e-6);
+        }
+    }
+}
+
+/// All 256 pictures as pixels `[256, 8]`, row by row.
+fn worlds_of_pixels() -> Tensor {
+    let bits: Vec<i64> = (0..256i64).flat_map(|x| (0..8).map(move |bit| x >> bit & 1)).collect();
+    Tensor::from_slice(&bits).view([256, 8])
+}
+
+#[test]
+fn a_mask_for_every_picture_and_one_for_all_agree_and_odd_ones_are_refused() {
+    let model = model(true);
+    let score = |mask: &Tensor| {
+        let seen = model.observe(exact(&worlds()), &Mask::new(mask).unwrap()).unwrap();
+        model.log_likelihood(&model.patch_log_likelihood(&seen).unwrap()).unwrap()
+    };
+    let one = Tensor::from_slice(&[true, false, true, true, false, false, true, false]).view([2, 4]);
+    assert_eq!(score(&one), score(&one.unsqueeze(0).repeat([256, 1, 1])));
+    let nothing = Tensor::zeros([2, 4], (Kind::Bool, Device::Cpu));
+    // The float32 tables of the tree sum to 1 but for rounding.
+    assert!(score(&nothing).abs().max().double_value(&[]) < 1e-6);
+    close(
+        &score(&nothing.logical_not()),
+        &model.log_likelihood(&model.patch_log_likelihood(&exact(&worlds())).unwrap()).unwrap(),
+        1e-12,
+    );
+    let refused = |mask: &Tensor| {
+        Mask::new(mask).and_then(|mask| model.observe(exact(&worlds()), &mask)).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&Tensor::zeros([4, 2], (Kind::Bool, Device::Cpu))),
+        "the mask has 4 x 2 pixels, the model's pictures have 2 x 4"
+    );
+    assert_eq!(refused(&Tensor::zeros([3, 2, 4], (Kind::Bool, Device::Cpu))), "there are 3 masks for 256 pictures");
+    assert_eq!(refused(&Tensor::zeros([8], (Kind::Bool, Device::Cpu))), "a mask is [H, W] or [B, H, W], found [8]");
+    assert_eq!(
+        refused(&Tensor::zeros([2, 4], (Kind::Uint8, Device::Cpu))),
+        "a mask is true where a pixel is observed: expected bool, found Uint8"
+    );
 }

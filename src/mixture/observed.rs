@@ -1,13 +1,11 @@
-//! Marginal queries: which pixels of a picture are observed.
+//! The masks that `lvd eval` has words for.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
 
 use super::Mixture;
+use super::mask::Mask;
 use crate::patch::PatchEvidence;
-use crate::require;
-use crate::wavelet::Transform;
 
 /// The pixels of which the probability is asked; the others are summed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -25,40 +23,32 @@ pub enum Observed {
 }
 
 impl Observed {
-    /// Patches `[B, L, D]` with what is not observed marked as missing.
+    /// Patches `[B, L, D]` of which only these pixels were observed.
     ///
     /// # Errors
-    /// A refusal where a transform mixes pixels, so that marginals of pixels are none of coefficients.
-    pub fn hide(self, model: &Mixture, patches: PatchEvidence) -> Result<PatchEvidence> {
-        if self == Self::All {
-            return Ok(patches);
+    /// As [`Mixture::observe`].
+    pub fn of(self, model: &Mixture, patches: PatchEvidence) -> Result<PatchEvidence> {
+        match self.mask(model) {
+            Some(mask) => model.observe(patches, &mask),
+            None => Ok(patches),
         }
-        require!(
-            model.view.transform == Transform::None,
-            "marginals of pixels are not exact here: the model is one of wavelet coefficients, each of which mixes many pixels\n  train with transform: none"
-        );
-        let hidden = model.view.grid.cut(&self.missing(model));
-        Ok(patches.with_observed(&hidden.logical_not()))
     }
 
     /// Numbers of a picture that are observed.
     #[must_use]
     pub fn dimensions(self, model: &Mixture) -> usize {
-        model.view.dimensions() - self.missing(model).sum(Kind::Int64).int64_value(&[]) as usize
+        self.mask(model).map_or(model.view.dimensions(), |mask| mask.pixels() * model.view.grid.channels)
     }
 
-    /// Bool `[1, H, W, C]`.
-    fn missing(self, model: &Mixture) -> Tensor {
-        let (grid, device) = (&model.view.grid, model.patches.device());
+    /// None for all pixels.
+    fn mask(self, model: &Mixture) -> Option<Mask> {
+        let grid = &model.view.grid;
         let [height, width] = [grid.rows, grid.cols].map(|n| (n * grid.patch) as i64);
-        let row = Tensor::arange(height, (Kind::Int64, device)).view([1, height, 1, 1]);
-        let column = Tensor::arange(width, (Kind::Int64, device)).view([1, 1, width, 1]);
-        let missing = match self {
-            Self::All => row.lt(0),
-            Self::Top => row.ge((height + 1) / 2),
-            Self::Left => column.ge((width + 1) / 2),
-            Self::Chessboard => (row + column).remainder(2).eq(1),
-        };
-        missing.expand([1, height, width, grid.channels as i64], false)
+        match self {
+            Self::All => None,
+            Self::Top => Some(Mask::top(height, width)),
+            Self::Left => Some(Mask::left(height, width)),
+            Self::Chessboard => Some(Mask::chessboard(height, width)),
+        }
     }
 }

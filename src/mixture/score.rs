@@ -42,7 +42,7 @@ impl Measure {
     /// What is seen of pixels the `pass`-th time.
     fn evidence(&self, model: &Mixture, pixels: &Tensor, indices: &[usize], pass: u64) -> Result<PatchEvidence> {
         let noise = Draws { seed: self.seed, purpose: "noise of an evaluation", pass, pictures: indices };
-        self.observed.hide(model, model.evidence(pixels, self.reading, &noise)?)
+        self.observed.of(model, model.evidence(pixels, self.reading, &noise)?)
     }
 }
 
