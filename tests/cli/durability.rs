@@ -31,8 +31,8 @@ fn steps(run: &Path) -> Vec<(String, u64)> {
     lines.map(|line| (line["stage"].as_str().unwrap().to_owned(), line["step"].as_u64().unwrap())).collect()
 }
 
-/// Kill a run at every third file operation from `first` on, and resume it: the stages that three tests have in common are
-/// then struck at every one of theirs.
+/// Kill a run at every fifth file operation from `first` on, and resume it: the stages that tests have in common are struck
+/// at others by each. `LVD_TEST_KILL_EVERY=1` walks through all of them, which takes some minutes.
 fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.yaml"), yaml).unwrap();
@@ -40,7 +40,8 @@ fn survives_kills(yaml: &str, command: &str, first: usize, least: usize) {
     assert!(whole.status.success(), "{}", text(&whole.stderr));
     let (expected, lines) = (models(&folder.path().join("whole")), steps(&folder.path().join("whole")));
     let run = folder.path().join("run");
-    for n in (first..).step_by(3) {
+    let every = std::env::var("LVD_TEST_KILL_EVERY").map_or(5, |every| every.parse().expect("a number of operations"));
+    for n in (first..).step_by(every) {
         let struck = killed(folder.path(), &[command, "tiny.yaml", "--run-dir", "run"], n);
         if struck.status.success() {
             assert!(n > least, "only {n} file operations");
