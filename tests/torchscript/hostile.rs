@@ -115,3 +115,49 @@ fn libtorch_bears_what_is_just_within_the_limits() {
     let (_folder, path) = with_entry("constants.pkl", &lists);
     open(&path, CONTRACT).unwrap();
 }
+
+/// undescribed.pt with an entry added under a name, before or after the others.
+fn with_added(name: &str, content: &[u8], first: bool) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.pt");
+    let mut archive = ZipArchive::new(File::open(tiny("undescribed.pt")).unwrap()).unwrap();
+    let mut writer = ZipWriter::new(File::create(&path).unwrap());
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).unwrap();
+        let (name, mut bytes) = (entry.name().to_owned(), Vec::new());
+        entry.read_to_end(&mut bytes).unwrap();
+        all.push((name, bytes));
+    }
+    // Under another name of the same length, put right in the file: the writer refuses two of one name.
+    all.insert(
+        if first { 1 } else { all.len() },
+        (format!("undescribed/{}", name.replace('c', "Q")), content.to_vec()),
+    );
+    for (name, bytes) in all {
+        writer.start_file(name, stored).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (from, to) = (format!("undescribed/{}", name.replace('c', "Q")), format!("undescribed/{name}"));
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|&i| bytes[i..].starts_with(from.as_bytes())).collect();
+    for i in places {
+        bytes[i..i + to.len()].copy_from_slice(to.as_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn entries_that_hide_behind_another_of_their_name() {
+    let deep = [&b"\x80\x02"[..], &b"]".repeat(300_000), &b"a".repeat(299_999), b"\x85."].concat();
+    for name in ["constants.pkl", "cONSTANTS.pkl"] {
+        for first in [true, false] {
+            let message = said(&with_added(name, &deep, first));
+            assert!(message.starts_with("odd.pt: lists ") && message.ends_with("that can be trusted"), "{message}");
+        }
+    }
+}

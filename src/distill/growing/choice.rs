@@ -7,8 +7,9 @@ use super::proposal::Offer;
 /// Which offers are taken, as positions in splits followed by merges, with no cluster in two of them. Both come best first.
 ///
 /// Merges that pay make room; splits that pay fill it, `room` of them and one more for each of these merges; then the next
-/// best splits are paired with the cheapest merges as long as a split brings more than its merge costs. While a partner of a
-/// merge is looked for, every split that clashes with it is passed over, and not looked at again.
+/// best splits are paired with the cheapest merges where a split brings more than its merge costs. While a partner of a merge
+/// is looked for, every split that clashes with it is passed over; what no merge that is taken replaces is there for the
+/// next one.
 pub fn choose(splits: &[Offer], merges: &[Offer], confidence: f64, room: usize) -> Vec<usize> {
     let pays = |offer: &Offer| offer.gain > 0.0 && offer.gain > confidence * offer.error;
     let position_of_merge = |m: usize| splits.len() + m;
@@ -22,13 +23,15 @@ pub fn choose(splits: &[Offer], merges: &[Offer], confidence: f64, room: usize) 
     taken.extend(gaining.iter().map(|&m| position_of_merge(m)));
 
     let costly = (0..merges.len()).filter(|m| !gaining.contains(m) && merges[*m].gain.is_finite());
+    let mut open: Vec<usize> = further.collect();
     for m in costly {
         let merge = &merges[m];
         if !replaced.is_free(merge) {
             continue;
         }
-        let partner = further.find(|&s| replaced.is_free(&splits[s]) && !merge.clashes(&splits[s]));
-        let Some(s) = partner.filter(|&s| splits[s].gain + merge.gain > 0.0) else { break };
+        let partner = open.iter().position(|&s| replaced.is_free(&splits[s]) && !merge.clashes(&splits[s]));
+        let Some(at) = partner.filter(|&at| splits[open[at]].gain + merge.gain > 0.0) else { continue };
+        let s = open.remove(at);
         replaced.add_if_free(merge);
         replaced.add_if_free(&splits[s]);
         taken.extend([s, position_of_merge(m)]);
@@ -101,6 +104,12 @@ mod tests {
         // Both merges clash with the best split, 0, and with one other each.
         let splits = [(0, 9.0), (1, 8.0), (2, 7.0), (3, 6.0)];
         assert_eq!(chosen(&splits, &[([0, 1], -2.0), ([0, 2], -3.0)], 0), [vec![2], vec![0, 1]]);
+    }
+
+    #[test]
+    fn a_split_that_a_merge_too_dear_passed_over_is_there_for_the_next_merge() {
+        // {0, 1} could only go with split 3, 4 - 5 < 0; {4, 5} goes with split 0, 10 - 6 > 0.
+        assert_eq!(chosen(&[(0, 10.0), (3, 4.0)], &[([0, 1], -5.0), ([4, 5], -6.0)], 0), [vec![0], vec![4, 5]]);
     }
 
     #[test]

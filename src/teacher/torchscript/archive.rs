@@ -84,6 +84,7 @@ impl Archive {
             )
         })?;
         entries.check_sizes(path)?;
+        entries.check_names(bytes, path)?;
         let found = entries.kind();
         require!(found.is_empty(), "{file}: {found}, expected TorchScript: {EXPORT}");
         entries.check_depths(path)?;
@@ -170,14 +171,32 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
+    /// Refuse two entries of one name: libtorch may read another one of them than we do.
+    fn check_names(&self, bytes: &[u8], path: &Path) -> Result<()> {
+        let names: BTreeSet<String> = self.archive.file_names().map(str::to_lowercase).collect();
+        let directory = bytes.get(self.archive.central_directory_start() as usize..).unwrap_or_default();
+        let listed = directory.windows(4).filter(|window| window == b"PK\x01\x02").count();
+        require!(
+            names.len() == listed,
+            "{}: lists {listed} entries under {} names: this is no TorchScript module that can be trusted",
+            path.display(),
+            names.len()
+        );
+        Ok(())
+    }
+
     /// Refuse code and pickles that are nested deeper than libtorch's recursion bears.
     fn check_depths(&mut self, path: &Path) -> Result<()> {
-        let inside = self.archive.file_names().filter_map(|name| name.strip_prefix(&self.folder));
-        let telling = inside.filter(|name| name.starts_with("code/") || name.ends_with("pkl"));
-        for name in telling.map(str::to_owned).collect::<Vec<_>>() {
-            let bytes = self.bytes(&name)?.unwrap_or_default();
-            let file = path.display();
-            let (depth, most) = if name.ends_with("pkl") {
+        let file = path.display();
+        for i in 0..self.archive.len() {
+            // libtorch finds entries whatever their case.
+            let whole = self.archive.name_for_index(i).unwrap_or_default().to_owned();
+            let (lower, name) = (whole.to_lowercase(), whole.strip_prefix(&self.folder).unwrap_or(&whole));
+            if !lower.contains("code/") && !lower.ends_with("pkl") {
+                continue;
+            }
+            let bytes = self.bytes_at(i, name)?;
+            let (depth, most) = if lower.ends_with("pkl") {
                 let depth = nesting::of_pickle(&bytes).map_err(|error| refusal!("{file}: entry {name:?}: {error}"))?;
                 (depth, nesting::PICKLE)
             } else {
@@ -208,13 +227,18 @@ impl<'a> Entries<'a> {
     }
 
     fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(index) = self.archive.index_for_name(&format!("{}{name}", self.folder)) else { return Ok(None) };
+        let index = self.archive.index_for_name(&format!("{}{name}", self.folder));
+        index.map(|index| self.bytes_at(index, name)).transpose()
+    }
+
+    /// The content of the entry with this number.
+    fn bytes_at(&mut self, index: usize, name: &str) -> Result<Vec<u8>> {
         let damaged = |error: &dyn std::fmt::Display| refusal!("{name}: damaged: {error}");
         let file = self.archive.by_index(index).map_err(|error| damaged(&error))?;
         let mut bytes = Vec::new();
         file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
         require!(bytes.len() as u64 <= MOST, "{name}: has more than {MOST} bytes");
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 
     fn text(&mut self, name: &str) -> Result<Option<String>> {

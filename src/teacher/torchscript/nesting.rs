@@ -16,27 +16,40 @@ pub const PICKLE: usize = 5_000;
 #[must_use]
 pub fn of_code(code: &str) -> usize {
     let mut open = vec![0]; // characters since the last comma or line, by bracket
-    let (mut total, mut deepest) = (0, 0);
+    let (mut total, mut deepest, mut continued) = (0, 0, false);
     let mut rest = code;
     while let Some(first) = rest.chars().next() {
         let length = token(rest);
         match first {
             '(' | '[' | '{' => open.push(0),
             ')' | ']' | '}' if open.len() > 1 => total -= open.pop().unwrap_or(0),
-            ',' | '\n' => {
-                if let Some(run) = open.last_mut() {
-                    total -= std::mem::take(run);
-                }
-            }
+            ',' => total -= open.last_mut().map_or(0, std::mem::take),
+            // Inside of brackets, and after a backslash, a line goes on.
+            '\n' if open.len() == 1 && !continued => total -= open.last_mut().map_or(0, std::mem::take),
             _ => {}
         }
+        // Some comments are code, so every character of one counts.
+        let weight = if first == '#' { length } else { 1 };
+        continued = first == '\\';
         if let Some(run) = open.last_mut() {
-            (*run, total) = (*run + 1, total + 1);
+            (*run, total) = (*run + weight, total + weight);
         }
         deepest = deepest.max(total);
         rest = &rest[length..];
     }
-    deepest.max(code.matches("elif").count())
+    deepest.max(code.matches("elif").count()).max(empty_lines(code))
+}
+
+/// The longest run of lines without code: libtorch's reader recurses over them too.
+fn empty_lines(code: &str) -> usize {
+    let mut longest = 0;
+    code.lines().fold(0, |run, line| {
+        let line = line.trim();
+        let run = if line.is_empty() || line.starts_with('#') || line == "\\" { run + 1 } else { 0 };
+        longest = longest.max(run);
+        run
+    });
+    longest
 }
 
 /// Bytes of the text, comment or character that code goes on with.
@@ -179,6 +192,9 @@ impl<'a> Machine<'a> {
     fn put(&mut self, bytes: usize) -> Result<(), String> {
         let key = self.number(bytes)?;
         let held = *self.stack.last().ok_or("a pickle that is damaged")?;
+        if key > self.memo.len() {
+            return Err(format!("a pickle that remembers value {key} after {}", self.memo.len()));
+        }
         self.memo.insert(key, held);
         Ok(())
     }
@@ -241,8 +257,7 @@ mod tests {
         for nested in ["f(", "- ", "x.", "[", "x + ", "not "] {
             assert!(long(nested) >= 1000, "{nested:?}");
         }
-        for flat in ["12, ", "f(x, y),", "  y = f(x)\n", "'(((', ", "\"[\\\"[[[\",", "\"\"\"((\n((\"\"\",", "# ((((\n"]
-        {
+        for flat in ["12, ", "f(x, y),", "  y = f(x)\n", "'(((', ", "\"[\\\"[[[\",", "\"\"\"((\n((\"\"\","] {
             assert!(long(flat) < 40, "{flat:?}: {}", long(flat));
         }
         assert!(of_code(&format!("\"\"\"\n\"\"\" + {}", "(".repeat(500))) >= 500);
@@ -250,6 +265,12 @@ mod tests {
         let blocks: Vec<String> = (0..500).map(|i| format!("{}if x:\n", " ".repeat(i))).collect();
         assert!(of_code(&blocks.concat()) >= 500);
         assert!(of_code(&"  elif x:\n    pass\n".repeat(500)) >= 500);
+        assert!(of_code(&format!("  return (x{}", "-\n".repeat(500))) >= 500);
+        assert!(of_code(&format!("  return x {}", "- \\\n".repeat(500))) >= 500);
+        assert!(of_code(&format!("  def f(x): # type: {}", "(".repeat(500))) >= 500);
+        for line in ["\n", "# x\n", "\\\n"] {
+            assert!(of_code(&line.repeat(500)) >= 500, "{line:?}");
+        }
     }
 
     #[test]
@@ -275,5 +296,6 @@ mod tests {
         );
         assert_eq!(depth(b"X\xff\xff\xff\xffab").unwrap_err(), "a pickle that is cut off");
         assert_eq!(depth(b"]aaaa").unwrap_err(), "a pickle that is damaged");
+        assert_eq!(depth(b"]r\xff\xff\xff\xff").unwrap_err(), "a pickle that remembers value 4294967295 after 0");
     }
 }
