@@ -63,5 +63,8 @@ pub fn stage_fingerprint(
         },
         None => json!([config.seed, pictures.get("train"), pictures.get("valid")]),
     };
-    fingerprint(&json!([stage, stage.own_config(config), earlier])).map(Some)
+    let mut inputs = vec![json!(stage), json!(stage.own_config(config)), earlier];
+    // A model file of another format is made again.
+    inputs.extend(stage.has_circuit().then(|| json!(models::FORMAT)));
+    fingerprint(&inputs).map(Some)
 }

@@ -24,7 +24,7 @@ pub const MODEL: &str = "model.safetensors";
 const SHAPE: &str = "shape";
 
 /// Version of the model files' format.
-const FORMAT: &str = "2";
+pub const FORMAT: &str = "2";
 
 /// Save the model of a stage, with what a reader needs to know about it.
 ///
