@@ -204,8 +204,10 @@ impl Learner {
             ("fresh".to_owned(), Tensor::from_slice(&fresh)),
         ];
         if self.rule != Rule::Average {
-            let nothing = Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
-            named.extend(prefixed("memory", circuit.by_variable(self.memory.as_ref().unwrap_or(&nothing))));
+            let nothing = || Parameters::zeros(circuit.plan(), circuit.kind(), circuit.device());
+            let memory =
+                self.memory.as_ref().map_or_else(|| circuit.by_variable(&nothing()), |m| circuit.by_variable(m));
+            named.extend(prefixed("memory", memory));
         }
         named.extend(self.logistics.iter().flat_map(|l| prefixed("logistic", l.by_variable(circuit))));
         named
