@@ -160,7 +160,7 @@ fn em_step(circuit: &mut Circuit, learner: &mut Learner, data: &Tensor, micro: i
     let mut forward = 0.0;
     for chunk in data.split(micro, 0) {
         let now = clock();
-        let evidence = Evidence::shared(&chunk, circuit.plan()).expect("values in range");
+        let evidence = Evidence::shared(&chunk, None, circuit.plan()).expect("values in range");
         let messages = circuit.forward(&evidence, true).expect("evidence fits");
         forward += clock() - now;
         black_box(circuit.flows(&messages, &weights, &mut statistics));
@@ -231,8 +231,8 @@ fn forest(seeing: Seeing) {
             Seeing::Own => values(&[TREES, batch, VARIABLES], &mut rng),
         };
         let see = || match seeing {
-            Seeing::Same => Evidence::shared(&data, circuit.plan()),
-            Seeing::Own => Evidence::per_tree(&data, circuit.plan()),
+            Seeing::Same => Evidence::shared(&data, None, circuit.plan()),
+            Seeing::Own => Evidence::per_tree(&data, None, circuit.plan()),
         };
         let weights = Tensor::full([batch, TREES], 1.0 / TREES as f64, (Kind::Float, Device::Cpu));
         let repeats = (1024 / batch).max(3) as usize;

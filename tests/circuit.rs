@@ -126,7 +126,7 @@ proptest! {
 
 fn likelihood(circuit: &Circuit, values: &[usize]) -> Vec<f64> {
     let values: Vec<i64> = values.iter().map(|&x| x as i64).collect();
-    let evidence = Evidence::shared(&Tensor::from_slice(&values).unsqueeze(0), circuit.plan()).unwrap();
+    let evidence = Evidence::shared(&Tensor::from_slice(&values).unsqueeze(0), None, circuit.plan()).unwrap();
     numbers(&circuit.log_likelihood(&evidence).unwrap())
 }
 
@@ -213,7 +213,7 @@ fn a_hard_zero_under_a_huge_ratio_stays_zero() {
         tables.inputs.insert(v, vec![vec![1.0, 1e-12], vec![0.0, 1.0 - 1e-12]]);
     }
     let circuit = random::circuit(&graph, &tables, Kind::Float);
-    let evidence = Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), circuit.plan()).unwrap();
+    let evidence = Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), None, circuit.plan()).unwrap();
     let (found, flows, _) = engine(&circuit, &evidence, &vec![vec![1.0]; 500]);
     assert!(distance(&found, &[3.0 * 1e-12f64.ln(); 500]) < 1e-4);
     assert!(distance(&flows.edges[&0].concat(), &[0.0, 500.0]) < 1e-4);
@@ -239,15 +239,15 @@ fn evidence_that_does_not_fit_is_refused() {
     let error = |e: anyhow::Result<Evidence>| e.unwrap_err().to_string();
     let values = |shape: &[i64]| Tensor::full(shape, 4, (Kind::Int64, Device::Cpu));
     assert_eq!(
-        error(Evidence::shared(&values(&[1, 3]), circuit.plan())),
+        error(Evidence::shared(&values(&[1, 3]), None, circuit.plan())),
         "the evidence holds a value that is 2 too large for its variable"
     );
     assert_eq!(
-        error(Evidence::shared(&values(&[1, 4]), circuit.plan())),
+        error(Evidence::shared(&values(&[1, 4]), None, circuit.plan())),
         "the evidence has 4 variables, the circuit has 3"
     );
     assert_eq!(
-        error(Evidence::per_tree(&values(&[2, 1, 3]), circuit.plan())),
+        error(Evidence::per_tree(&values(&[2, 1, 3]), None, circuit.plan())),
         "the evidence is for 2 trees, the circuit has 1"
     );
     let soft = Evidence::soft(&Tensor::zeros([1, 3, 2], (Kind::Float, Device::Cpu)), circuit.plan()).unwrap();

@@ -318,7 +318,7 @@ fn discretised_logistics_find_mean_and_scale() {
         let mut learner = learner(Rule::Average, NO_PRIOR, InputFamily::DiscretisedLogistic, COUNT as f64, &circuit);
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let values = logistic_sample(mean, scale, 256, COUNT, &mut rng);
-        let evidence = Evidence::shared(&values, circuit.plan()).unwrap();
+        let evidence = Evidence::shared(&values, None, circuit.plan()).unwrap();
         for _ in 0..10 {
             let statistics = statistics(&circuit, &evidence, &ones(COUNT as i64, 1));
             learner.step(&mut circuit, statistics, 1.0);
@@ -348,7 +348,7 @@ fn back_off_follows_the_marginal_inside_a_run_and_leaves_the_mass_of_runs() {
     let mut learner =
         learner(Rule::Average, NO_PRIOR, InputFamily::Categorical, 8.0, &circuit).with_back_off(Some(back_off));
     let values = Tensor::from_slice(&[0_i64, 0, 0, 1, 2, 4, 4, 4]).unsqueeze(1);
-    let evidence = Evidence::shared(&values, circuit.plan()).unwrap();
+    let evidence = Evidence::shared(&values, None, circuit.plan()).unwrap();
     let statistics = statistics(&circuit, &evidence, &ones(8, 1));
     learner.step(&mut circuit, statistics, 1.0);
     let table = read(&circuit, circuit.parameters()).inputs[&0].concat();
@@ -378,7 +378,7 @@ fn counts_of_a_large_batch_lose_no_small_flow() {
     let circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
     let mut statistics = Statistics::new(&circuit);
     let mut add = |value: i64, weight: f64| {
-        let evidence = Evidence::shared(&Tensor::from_slice(&[value]).unsqueeze(1), circuit.plan()).unwrap();
+        let evidence = Evidence::shared(&Tensor::from_slice(&[value]).unsqueeze(1), None, circuit.plan()).unwrap();
         let messages = circuit.forward(&evidence, true).unwrap();
         let weight = Tensor::from_slice(&[weight]).view([1, 1]);
         circuit.flows(&messages, &weight, &mut statistics);

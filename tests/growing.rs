@@ -50,11 +50,11 @@ fn worlds() -> Tensor {
 
 /// log p of every world and head, `[36, heads]`.
 fn all(circuit: &Circuit) -> Tensor {
-    circuit.log_likelihood(&Evidence::shared(&worlds(), circuit.plan()).unwrap()).unwrap()
+    circuit.log_likelihood(&Evidence::shared(&worlds(), None, circuit.plan()).unwrap()).unwrap()
 }
 
 fn statistics(circuit: &Circuit, weights: &Tensor) -> Statistics {
-    let messages = circuit.forward(&Evidence::shared(&worlds(), circuit.plan()).unwrap(), true).unwrap();
+    let messages = circuit.forward(&Evidence::shared(&worlds(), None, circuit.plan()).unwrap(), true).unwrap();
     let mut statistics = Statistics::new(circuit);
     let _ = circuit.flows(&messages, weights, &mut statistics);
     statistics
@@ -101,8 +101,9 @@ fn heads_are_trees_that_differ_at_the_root() {
     for v in [0, 2, 3] {
         assert!(distance(&mine[v], &below[v]) < 1e-12);
     }
-    let missing = Tensor::full([2, 4], -1, (Kind::Int64, Device::Cpu));
-    let nothing = many.log_likelihood(&Evidence::shared(&missing, many.plan()).unwrap()).unwrap();
+    let values = Tensor::zeros([2, 4], (Kind::Int64, Device::Cpu));
+    let missing = Evidence::shared(&values, Some(&values.eq(1)), many.plan()).unwrap();
+    let nothing = many.log_likelihood(&missing).unwrap();
     assert_eq!(nothing, Tensor::zeros([2, 3], (Kind::Double, Device::Cpu)));
 }
 

@@ -31,7 +31,7 @@ fn worlds(circuit: &Circuit) -> Vec<f64> {
     let digits = |w: usize| (0..VARIABLES).rev().map(move |d| (w / CATEGORIES.pow(d as u32) % CATEGORIES) as i64);
     let all: Vec<i64> = (0..CATEGORIES.pow(VARIABLES as u32)).flat_map(digits).collect();
     let all = Tensor::from_slice(&all).view([-1, VARIABLES as i64]);
-    let evidence = Evidence::shared(&all, circuit.plan()).unwrap();
+    let evidence = Evidence::shared(&all, None, circuit.plan()).unwrap();
     numbers(&circuit.log_likelihood(&evidence).unwrap().select(1, 1).exp())
 }
 
@@ -41,7 +41,7 @@ fn chi_square(observed: &[f64], expected: &[f64]) -> f64 {
 
 /// Mean and standard error of -log p under one tree.
 fn cross_entropy(circuit: &Circuit, tree: i64, values: &Tensor) -> (f64, f64) {
-    let evidence = Evidence::shared(values, circuit.plan()).unwrap();
+    let evidence = Evidence::shared(values, None, circuit.plan()).unwrap();
     let nats = numbers(&circuit.log_likelihood(&evidence).unwrap().select(1, tree).neg());
     let n = nats.len() as f64;
     let mean = nats.iter().sum::<f64>() / n;
@@ -79,8 +79,10 @@ fn samples_have_the_entropy_and_the_frequencies_of_their_circuit() {
 fn samples_given_evidence_follow_the_posterior() {
     let circuit = known();
     // Variables 1 and 3 are 2 and 0; the others are drawn.
-    let seen = Tensor::from_slice(&[-1i64, 2, -1, 0]).view([1, 4]).repeat([COUNT, 1]);
-    let messages = circuit.forward(&Evidence::shared(&seen, circuit.plan()).unwrap(), true).unwrap();
+    let seen = Tensor::from_slice(&[7i64, 2, -3, 0]).view([1, 4]).repeat([COUNT, 1]);
+    let observed = Tensor::from_slice(&[false, true, false, true]).view([1, 4]).expand_as(&seen);
+    let evidence = Evidence::shared(&seen, Some(&observed), circuit.plan()).unwrap();
+    let messages = circuit.forward(&evidence, true).unwrap();
     let sample = circuit.sample(1, COUNT as usize, Some(&messages), &mut ChaCha8Rng::seed_from_u64(6));
     assert_eq!(sample.select(1, 1), seen.select(1, 1));
     assert_eq!(sample.select(1, 3), seen.select(1, 3));
@@ -122,7 +124,7 @@ fn a_trained_circuit_comes_close_to_the_entropy_and_not_below() {
     let config = EmConfig { rule: Rule::Average, ..EmConfig::default() };
     let marginals = em::uniform_marginals(circuit.plan(), &circuit);
     let mut learner = Learner::new(&config, InputFamily::Categorical, COUNT as f64, &circuit, marginals);
-    let evidence = Evidence::shared(&train, circuit.plan()).unwrap();
+    let evidence = Evidence::shared(&train, None, circuit.plan()).unwrap();
     let weights = Tensor::ones([COUNT, 1], (Kind::Float, Device::Cpu));
     let (before, _) = cross_entropy(&circuit, 0, &test);
     for _ in 0..100 {

@@ -117,7 +117,7 @@ fn chow_liu_finds_the_tree_that_made_the_data() {
     let tables = oracle::em::normalise(&tables, oracle::em::Prior { edges: 0.0, inputs: 0.0 }, 1.0);
     let circuit = random::circuit(&graph, &tables, Kind::Double);
     let values = circuit.sample(0, 4000, None, &mut ChaCha8Rng::seed_from_u64(2));
-    assert!(Evidence::shared(&values, circuit.plan()).is_ok());
+    assert!(Evidence::shared(&values, None, circuit.plan()).is_ok());
     let config: TreeConfig = serde_json::from_str(r#"{"kind": "chow_liu", "bins": 3}"#).unwrap();
     let found = config.tree(&values, &[(0, 2); 6]).unwrap();
     let edges = |parents: &Parents| {

@@ -6,9 +6,6 @@ use tch::{Kind, Tensor};
 use super::plan::Plan;
 use crate::require;
 
-/// What stands for a value that was not observed, in evidence of integers.
-pub const MISSING: i64 = -1;
-
 /// The evidence of a batch of B examples, laid out for the blocks' look-ups.
 #[derive(Debug)]
 pub struct Evidence {
@@ -28,24 +25,28 @@ pub(super) enum Observed {
 }
 
 impl Evidence {
-    /// Integers `[B, V]` in `0..categories`, [`MISSING`] for a missing value; every tree sees the same.
+    /// Integers `[B, V]` in `0..categories`, of which those count that are true in `observed` `[B, V]`, all of them where
+    /// there is none; every tree sees the same.
     ///
     /// # Errors
-    /// When the shape does not fit or a value is out of range.
-    pub fn shared(values: &Tensor, plan: &Plan) -> Result<Self> {
+    /// When the shape does not fit or an observed value is out of range.
+    pub fn shared(values: &Tensor, observed: Option<&Tensor>, plan: &Plan) -> Result<Self> {
         let (examples, variables) = values.size2()?;
-        let rows = table_rows(&values.transpose(0, 1), plan, variables)?;
+        let observed = observed.map(|observed| observed.transpose(0, 1));
+        let rows = table_rows(&values.transpose(0, 1), observed.as_ref(), plan, variables)?;
         Ok(Self { input: Observed::Shared(rows), examples })
     }
 
-    /// Integers `[T, B, V]`: tree t sees `values[t]`.
+    /// Integers `[T, B, V]`, and which of them count: tree t sees `values[t]` and `observed[t]`.
     ///
     /// # Errors
-    /// When the shape does not fit or a value is out of range.
-    pub fn per_tree(values: &Tensor, plan: &Plan) -> Result<Self> {
+    /// When the shape does not fit or an observed value is out of range.
+    pub fn per_tree(values: &Tensor, observed: Option<&Tensor>, plan: &Plan) -> Result<Self> {
         let (trees, examples, variables) = values.size3()?;
         require!(trees == plan.trees, "the evidence is for {trees} trees, the circuit has {}", plan.trees);
-        let rows = table_rows(&values.transpose(1, 2), plan, variables)?.reshape([trees * variables, examples]);
+        let observed = observed.map(|observed| observed.transpose(1, 2));
+        let rows = table_rows(&values.transpose(1, 2), observed.as_ref(), plan, variables)?;
+        let rows = rows.reshape([trees * variables, examples]);
         Ok(Self { input: Observed::PerTree(rows), examples })
     }
 
@@ -74,16 +75,20 @@ impl Evidence {
     }
 }
 
-/// Rows inside a table for values `[.., V, B]`: the value itself, or the row of ones behind the last category.
-fn table_rows(values: &Tensor, plan: &Plan, variables: i64) -> Result<Tensor> {
+/// Rows inside a table for values `[.., V, B]`: the value itself, or the row of ones behind the last category where it was
+/// not observed.
+fn table_rows(values: &Tensor, observed: Option<&Tensor>, plan: &Plan, variables: i64) -> Result<Tensor> {
     let expected = plan.categories.size()[0];
     require!(variables == expected, "the evidence has {variables} variables, the circuit has {expected}");
     let values = values.to_device(plan.categories.device()).to_kind(Kind::Int64);
+    let missing = observed.map(|observed| observed.to_device(values.device()).logical_not());
+    let values = missing.as_ref().map_or_else(|| values.shallow_clone(), |missing| values.masked_fill(missing, 0));
     if values.numel() > 0 {
         let excess = (&values - &plan.categories).max().int64_value(&[]);
         require!(excess < 0, "the evidence holds a value that is {} too large for its variable", excess + 1);
         let least = values.min().int64_value(&[]);
-        require!(least >= MISSING, "the evidence holds a value that is {} too small for its variable", -least);
+        require!(least >= 0, "the evidence holds a value that is {} too small for its variable", -least);
     }
-    Ok(values.where_self(&values.ge(0), &plan.categories).contiguous())
+    let rows = missing.map_or_else(|| values.shallow_clone(), |m| plan.categories.where_self(&m, &values));
+    Ok(rows.contiguous())
 }

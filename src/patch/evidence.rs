@@ -85,7 +85,31 @@ impl PatchEvidence {
         self.map(|tensor| tensor.index_select(0, numbers))
     }
 
-    fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
+    /// `count` patches from number `start` on.
+    #[must_use]
+    pub fn narrow(&self, start: i64, count: i64) -> Self {
+        self.map(|tensor| tensor.narrow(0, start, count))
+    }
+
+    /// Lists of patches side by side, `[T, N, D]`; what was observed is known of all of them or of none.
+    pub(super) fn stack(lists: &[Self]) -> Self {
+        let values: Vec<&Tensor> = lists.iter().map(Self::values).collect();
+        let observed: Option<Vec<&Tensor>> = lists.iter().map(Self::observed).collect();
+        Self {
+            values: Tensor::stack(&values, 0),
+            observed: observed.map(|observed| Tensor::stack(&observed, 0)),
+            reading: lists[0].reading,
+        }
+    }
+
+    /// The same patches with other values, on the device of these.
+    #[must_use]
+    pub fn with_values(&self, values: &Tensor) -> Self {
+        Self { values: values.shallow_clone(), ..self.map(|tensor| tensor.to_device(values.device())) }
+    }
+
+    /// What `change` makes of the values, and of what says which were observed.
+    pub(super) fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
         Self { values: change(&self.values), observed: self.observed.as_ref().map(change), reading: self.reading }
     }
 }

@@ -192,12 +192,13 @@ pub fn evidence(case: &Case, seen: &[Vec<Vec<Seen>>], plan: &Plan) -> Evidence {
         let values = Tensor::from_slice(&values).view([shape[0], shape[1], shape[2], 3]);
         return Evidence::soft(&values.get(0), plan).expect("soft evidence");
     }
-    let values: Vec<i64> = all.map(|s| if let Seen::Value(x) = s { *x as i64 } else { -1 }).collect();
-    let values = Tensor::from_slice(&values).view(shape);
+    let values: Vec<i64> = all.clone().map(|s| if let Seen::Value(x) = s { *x as i64 } else { -9 }).collect();
+    let observed: Vec<bool> = all.map(|s| matches!(s, Seen::Value(_))).collect();
+    let (values, observed) = (Tensor::from_slice(&values).view(shape), Tensor::from_slice(&observed).view(shape));
     if case.observed == Observed::PerTree {
-        Evidence::per_tree(&values, plan)
+        Evidence::per_tree(&values, Some(&observed), plan)
     } else {
-        Evidence::shared(&values.get(0), plan)
+        Evidence::shared(&values.get(0), Some(&observed.get(0)), plan)
     }
     .expect("evidence of the graph")
 }

@@ -10,6 +10,7 @@ use crate::circuit::evidence::Evidence;
 use crate::circuit::flows::Statistics;
 use crate::device::ReadOnly;
 use crate::em::Learner;
+use crate::patch::evidence::PatchEvidence;
 use crate::structure::chow_liu::Parents;
 use crate::structure::hclt;
 
@@ -69,19 +70,20 @@ impl Forest {
         (EXAMPLES / self.trees.len() as i64).max(32)
     }
 
-    /// log p(patch | cluster) of this forest's clusters, float64 `[N, T * heads]`, for table rows `[N, D]`.
-    pub(super) fn log_likelihood(&self, values: &Tensor) -> Result<Tensor> {
+    /// log p(patch | cluster) of this forest's clusters, float64 `[N, T * heads]`, for evidence `[N, D]` whose
+    /// values count from 0.
+    pub(super) fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let n = values.size()[0];
+        let n = patches.values().size()[0];
         if n == 0 {
             return Ok(Tensor::zeros(
                 [0, self.circuit.plan().trees * self.circuit.plan().heads],
-                (Kind::Double, values.device()),
+                (Kind::Double, patches.values().device()),
             ));
         }
         let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
-            let some = values.narrow(0, start, self.chunk().min(n - start));
-            self.circuit.log_likelihood(&Evidence::shared(&some, self.circuit.plan())?)
+            let some = patches.narrow(start, self.chunk().min(n - start));
+            self.circuit.log_likelihood(&Evidence::shared(some.values(), some.observed(), self.circuit.plan())?)
         });
         Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
     }
@@ -90,7 +92,7 @@ impl Forest {
     /// shorter lists are padded with weight 0.
     pub(super) fn accumulate(
         &self,
-        values: &Tensor,
+        patches: &PatchEvidence,
         weights: &Tensor,
         threshold: f64,
         statistics: &mut Statistics,
@@ -110,9 +112,10 @@ impl Forest {
                 let mine = rows.narrow(0, start.min(rows.size()[0]), len);
                 let pad = [0, 0, 0, width - len];
                 weight.push(of(tree).index_select(0, &mine).constant_pad_nd(pad));
-                evidence.push(values.index_select(0, &mine).constant_pad_nd(pad));
+                evidence.push(patches.rows(&mine).map(|tensor| tensor.constant_pad_nd(pad)));
             }
-            let evidence = Evidence::per_tree(&Tensor::stack(&evidence, 0), self.circuit.plan())?;
+            let evidence = PatchEvidence::stack(&evidence);
+            let evidence = Evidence::per_tree(evidence.values(), evidence.observed(), self.circuit.plan())?;
             let messages = self.circuit.forward(&evidence, true)?;
             let _ = self.circuit.flows(&messages, &Tensor::cat(&weight, 1), statistics);
         }

@@ -47,10 +47,11 @@ impl Infer for HcltPatches {
     fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let values = self.values(patches)?;
         let forests: Vec<_> = self.forests.iter().map(lock).collect();
-        let by_part =
-            self.parts(&values).into_iter().flat_map(|v| forests.iter().map(move |f| (Read(&**f), v.shallow_clone())));
-        let done = device::spread(self.device(), by_part.collect(), |(forest, values): (Read<Forest>, Tensor)| {
-            forest.0.log_likelihood(&values)
+        let parts = self.parts(values.values().size()[0]).into_iter();
+        let by_part = parts.flat_map(|part| forests.iter().map(move |f| (Read(&**f), part)));
+        let work = by_part.map(|(forest, (start, count))| (forest, values.narrow(start, count)));
+        let done = device::spread(self.device(), work.collect(), |(forest, some): (Read<Forest>, PatchEvidence)| {
+            forest.0.log_likelihood(&some)
         });
         let done = done.into_iter().collect::<Result<Vec<_>>>()?;
         let rows: Vec<Tensor> = done.chunks(forests.len()).map(|part| Tensor::cat(part, 1)).collect();
@@ -89,13 +90,14 @@ impl Learn for HcltPatches {
         let mut forests: Vec<_> = self.forests.iter().map(lock).collect();
         let mut kept: Vec<_> = forests.iter_mut().map(|forest| std::mem::take(&mut forest.statistics)).collect();
         let mut work = Vec::new();
-        for (part, (values, weights)) in self.parts(&values).into_iter().zip(self.parts(&weights)).enumerate() {
+        for (part, (start, count)) in self.parts(values.values().size()[0]).into_iter().enumerate() {
             for (forest, kept) in forests.iter().zip(&mut kept) {
                 let statistics = if part < kept.len() { kept.remove(0) } else { Statistics::new(&forest.circuit) };
-                work.push((Read(&**forest), values.shallow_clone(), weights.shallow_clone(), statistics));
+                let weights = weights.narrow(0, start, count);
+                work.push((Read(&**forest), values.narrow(start, count), weights, statistics));
             }
         }
-        let add = |(forest, values, weights, mut statistics): (Read<Forest>, Tensor, Tensor, Statistics)| {
+        let add = |(forest, values, weights, mut statistics): (Read<Forest>, PatchEvidence, Tensor, Statistics)| {
             forest.0.accumulate(&values, &weights, threshold, &mut statistics).map(|()| statistics)
         };
         let done: Result<Vec<Statistics>> = device::spread(self.device(), work, add).into_iter().collect();

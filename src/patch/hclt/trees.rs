@@ -8,7 +8,6 @@ use tch::{Kind, Tensor};
 
 use super::forest::{Forest, Width};
 use super::saved::{read_structure, read_width};
-use crate::circuit::evidence;
 use crate::circuit::tree_tables::TreeTables;
 use crate::device;
 use crate::em::back_off::BackOff;
@@ -143,8 +142,8 @@ impl HcltPatches {
         self.learning.as_ref().map(|(config, examples)| self.new_learner(forest, config, *examples))
     }
 
-    /// Integers to table rows: `value - low`, or what stands for a missing one.
-    pub(super) fn values(&self, patches: &PatchEvidence) -> Result<Tensor> {
+    /// The same patches with values that count from 0, those that were observed: `value - low`.
+    pub(super) fn values(&self, patches: &PatchEvidence) -> Result<PatchEvidence> {
         let (_, variables) = patches.values().size2()?;
         let reading = patches.reading();
         crate::require!(reading == Reading::Exact, "HCLTs have no reading {}", reading.name());
@@ -159,7 +158,7 @@ impl HcltPatches {
         let known = observed.as_ref().map_or_else(|| rows.shallow_clone(), |o| rows.masked_fill(&o.logical_not(), 0));
         let below = bool::try_from(known.lt(0).any())?;
         crate::require!(!below, "the patches hold a value below the range of its variable");
-        Ok(observed.map_or(known, |observed| rows.masked_fill(&observed.logical_not(), evidence::MISSING)))
+        Ok(patches.with_values(&known))
     }
 
     pub(super) fn new_learner(&self, forest: &Forest, config: &EmConfig, examples: f64) -> Learner {
@@ -171,11 +170,13 @@ impl HcltPatches {
         Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals).with_back_off(back_off)
     }
 
-    /// Examples `[N, ..]` in as many parts as there are threads without a forest of their own.
-    pub(super) fn parts(&self, examples: &Tensor) -> Vec<Tensor> {
-        let parts = if self.forests.len() == 1 { device::parts(self.device()) } else { 1 };
-        let parts = parts.min((examples.size()[0] / LEAST).max(1) as usize);
-        examples.chunk(parts as i64, 0)
+    /// First number and count of the examples of every part, as many parts as there are threads without a forest of their
+    /// own.
+    pub(super) fn parts(&self, examples: i64) -> Vec<(i64, i64)> {
+        let parts = if self.forests.len() == 1 { device::parts(self.device()) as i64 } else { 1 };
+        let parts = parts.min((examples / LEAST).max(1));
+        let size = (examples + parts - 1).div_euclid(parts).max(1);
+        (0..examples.max(1)).step_by(size as usize).map(|start| (start, size.min(examples - start))).collect()
     }
 
     pub(super) fn trees_tensor(&self) -> Tensor {
