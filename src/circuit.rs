@@ -11,6 +11,7 @@ pub mod parameters;
 pub mod evidence;
 pub mod forward;
 pub mod flows;
+pub mod moments;
 pub mod mixing;
 pub mod sample;
 pub mod tree_tables;

@@ -213,7 +213,8 @@ fn a_hard_zero_under_a_huge_ratio_stays_zero() {
         tables.inputs.insert(v, vec![vec![1.0, 1e-12], vec![0.0, 1.0 - 1e-12]]);
     }
     let circuit = random::circuit(&graph, &tables, Kind::Float);
-    let evidence = Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), None, circuit.plan()).unwrap();
+    let evidence =
+        Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), None, circuit.plan()).unwrap();
     let (found, flows, _) = engine(&circuit, &evidence, &vec![vec![1.0]; 500]);
     assert!(distance(&found, &[3.0 * 1e-12f64.ln(); 500]) < 1e-4);
     assert!(distance(&flows.edges[&0].concat(), &[0.0, 500.0]) < 1e-4);

@@ -3,7 +3,7 @@
 use lvd::em::EmConfig;
 use lvd::patch::config::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 use lvd::patch::gaussian::component::Component;
-use lvd::patch::gaussian::marginal::{conditional_mean, conditional_shape};
+use lvd::patch::gaussian::conditional::{conditional_moments, conditional_shape};
 use lvd::patch::gaussian::{GaussianPatches, start};
 use lvd::patch::{Grow, Infer, Learn, PatchEvidence, Reading};
 use lvd::random::rng;
@@ -123,7 +123,8 @@ fn integrates(model: &GaussianPatches, d: i64) {
     filled.select(1, 1).copy_(&line);
     let density = model.log_likelihood(&seen(&filled)).unwrap().exp();
     let integral = density.sum_dim_intlist(0, false, Kind::Double) * (90.0 / 3999.0);
-    let first = line.unsqueeze(0).matmul(&density).get(0) * (90.0 / 3999.0) / &integral;
+    let [first, second] = [1, 2]
+        .map(|power| line.pow_tensor_scalar(power).unsqueeze(0).matmul(&density).get(0) * (90.0 / 3999.0) / &integral);
     let _ = one.get(1).fill_(f64::NAN);
     let marginal = model.log_likelihood(&seen(&one.unsqueeze(0))).unwrap().get(0).exp();
     let centre = tensor(model, "centre");
@@ -134,12 +135,37 @@ fn integrates(model: &GaussianPatches, d: i64) {
         let order = if d == 3 { vec![0i64, 1, 2] } else { vec![0, 3, 1, 2, 4, 5] };
         let place = order.iter().position(|&v| v == 1).unwrap() as i64;
         let ordered = (&one - &centre).index_select(0, &Tensor::from_slice(&order));
-        let found = conditional_mean(&ordered.unsqueeze(0), &ordered.isnan().logical_not().unsqueeze(0), &component)
-            .double_value(&[0, place]);
-        assert_close(found + centre.double_value(&[1]), first.double_value(&[k]), 1e-6);
+        let observed = ordered.isnan().logical_not().unsqueeze(0);
+        let [found, square] =
+            conditional_moments(&ordered.nan_to_num(0.0, 0.0, 0.0).unsqueeze(0), &observed, &component)
+                .map(|moment| moment.double_value(&[0, place]));
+        let (first, centre) = (first.double_value(&[k]), centre.double_value(&[1]));
+        assert_close(square + 2.0 * found * centre + centre * centre, second.double_value(&[k]), 1e-6);
+        assert_close(found + centre, first, 1e-6);
+        conditional_samples(model, &one, k, [first, second.double_value(&[k])]);
     }
     let nothing = Tensor::full([2, d], f64::NAN, (Kind::Double, Device::Cpu));
     assert!(model.log_likelihood(&seen(&nothing)).unwrap().abs().max().double_value(&[]) < 1e-300);
+}
+
+/// Draws of variable 1 given the others have its exact moments, within five standard errors; so says `expectation`.
+fn conditional_samples(model: &GaussianPatches, one: &Tensor, k: i64, [first, second]: [f64; 2]) {
+    const COUNT: i64 = 20_000;
+    let patch = seen(&one.nan_to_num(0.0, 0.0, 0.0).unsqueeze(0)).with_observed(&one.isnan().logical_not());
+    let weights = Tensor::from_slice(&[0i64, 1]).eq(k).unsqueeze(0);
+    let [mean, square] = model.expectation(&patch, &weights).unwrap().map(|moment| moment.double_value(&[0, 1]));
+    assert_close(mean, first, 1e-6);
+    assert_close(square, second, 1e-6);
+    let many = patch.rows(&Tensor::zeros([COUNT], (Kind::Int64, Device::Cpu)));
+    let clusters = Tensor::full([COUNT], k, (Kind::Int64, Device::Cpu));
+    let drawn = model.sample_given(&many, &clusters, &mut rng(5, "test", 0)).unwrap();
+    assert_close(drawn.double_value(&[17, 0]), one.double_value(&[0]), 1e-12);
+    let drawn = drawn.select(1, 1);
+    for (moment, expected) in [(drawn.shallow_clone(), first), (drawn.square(), second)] {
+        let error = moment.std(true).double_value(&[]) / (COUNT as f64).sqrt();
+        let found = moment.mean(Kind::Double).double_value(&[]);
+        assert!((found - expected).abs() < 5.0 * error, "{found} +- {error}, expected {expected}");
+    }
 }
 
 #[test]
@@ -149,7 +175,9 @@ fn conditionals_are_schur_complements() {
     let [mean, shape] = &parts;
     let x = Tensor::from_slice(&[f64::NAN, 1.5, f64::NAN, 0.5]);
     let component = Component::new(mean, shape, &tensor(&model, "log_weights").get(0), 1.0, model.common());
-    let found = conditional_mean(&x.unsqueeze(0), &x.isnan().logical_not().unsqueeze(0), &component).get(0);
+    let observed = x.isnan().logical_not().unsqueeze(0);
+    let [found, _] = conditional_moments(&x.nan_to_num(0.0, 0.0, 0.0).unsqueeze(0), &observed, &component);
+    let found = found.get(0);
     // The precision matrix knows both: E[m | o] = mu_m - P_mm^-1 P_mo (x_o - mu_o), Cov = P_mm^-1.
     let precision = shape.inverse();
     let missing = Tensor::from_slice(&[0i64, 2]);

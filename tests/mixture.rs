@@ -240,3 +240,35 @@ fn a_mask_for_every_picture_and_one_for_all_agree_and_odd_ones_are_refused() {
         "a mask is true where a pixel is observed: expected bool, found Uint8"
     );
 }
+
+#[test]
+fn conditionals_of_patches_agree_with_enumeration() {
+    const COUNT: i64 = 4000;
+    let model = model(false);
+    let patches = model.patches();
+    let all = worlds().select(1, 0).narrow(0, 0, 256).unique_dim(0, true, false, false).0; // [16, 4]
+    let given = patches.log_likelihood(&exact(&all)).unwrap().exp().to_kind(Kind::Double); // [16, 3]
+    let observed = Tensor::from_slice(&[true, false, false, true]);
+    let patch = Tensor::from_slice(&[1i64, 9, 9, 0]).view([1, 4]);
+    let fits = all.select(1, 0).eq(1).logical_and(&all.select(1, 3).eq(0)).to_kind(Kind::Double).unsqueeze(1);
+    let posterior = &given * &fits / (&given * &fits).sum_dim_intlist([0i64].as_slice(), true, Kind::Double);
+    let means = posterior.tr().matmul(&all.to_kind(Kind::Double)); // [3, 4]
+
+    let evidence = exact(&patch).with_observed(&observed);
+    let weights = Tensor::from_slice(&[0.2, 0.5, 0.3]).unsqueeze(0);
+    let [first, second] = patches.expectation(&evidence, &weights).unwrap();
+    assert!((&first - weights.matmul(&means)).abs().max().double_value(&[]) < 1e-6);
+    assert!((first - second).abs().max().double_value(&[]) < 1e-12, "the square of a bit is the bit");
+
+    let clusters = (Tensor::arange(3 * COUNT, (Kind::Int64, Device::Cpu)) / 7).remainder(3);
+    let rows = Tensor::zeros([3 * COUNT], (Kind::Int64, Device::Cpu));
+    let drawn = patches.sample_given(&evidence.rows(&rows), &clusters, &mut rng(8, "test", 0)).unwrap();
+    for k in 0..3 {
+        let mine = drawn.index_select(0, &clusters.eq(k).nonzero().squeeze_dim(1)).to_kind(Kind::Double);
+        let n = mine.size()[0] as f64;
+        for v in 0..4 {
+            let (p, found) = (means.double_value(&[k, v]), mine.select(1, v).mean(Kind::Double).double_value(&[]));
+            assert!((found - p).abs() <= 4.5 * (p * (1.0 - p) / n).sqrt() + 1e-7, "{k} {v}: {found}, expected {p}");
+        }
+    }
+}

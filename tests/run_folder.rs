@@ -222,7 +222,7 @@ fn the_log_holds_what_was_said_before_the_folder_was_known() {
     log::init(tracing_subscriber::filter::LevelFilter::INFO);
     tracing::info!("before");
     let run = RunFolder::open(folder.path()).unwrap();
-    run.start_log().unwrap();
+    run.open_log().unwrap();
     tracing::info!("after");
     let text = fs::read_to_string(run.path("log.txt")).unwrap();
     let (before, after) = (text.find("before").unwrap(), text.find("after").unwrap());

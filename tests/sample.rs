@@ -136,3 +136,23 @@ fn a_trained_circuit_comes_close_to_the_entropy_and_not_below() {
     assert!(before > entropy + 0.1);
     assert!(after > entropy - 3.0 * error && after < entropy + 3.0 * error + 0.02, "{after} +- {error}, {entropy}");
 }
+
+#[test]
+fn moments_given_evidence_are_those_of_all_worlds() {
+    let circuit = known();
+    let all = worlds(&circuit);
+    let seen = Tensor::from_slice(&[7i64, 2, -3, 0]).view([1, 4]);
+    let observed = Tensor::from_slice(&[false, true, false, true]).view([1, 4]);
+    let evidence = Evidence::shared(&seen, Some(&observed), circuit.plan()).unwrap();
+    let messages = circuit.forward(&evidence, true).unwrap();
+    let second = Tensor::from_slice(&[0.0, 1.0]).unsqueeze(0);
+    let [mean, square] = circuit.moments(&messages, &second);
+    let fits = |w: &usize| w / 9 % 3 == 2 && w % 3 == 0;
+    let total: f64 = (0..81).filter(fits).map(|w| all[w]).sum();
+    for v in 0..VARIABLES {
+        let value = |w: usize| (w / 3usize.pow(3 - v as u32) % 3) as f64;
+        let expected = |power: i32| (0..81).filter(fits).map(|w| all[w] * value(w).powi(power)).sum::<f64>() / total;
+        assert!((mean.double_value(&[0, v as i64]) - expected(1)).abs() < 1e-12);
+        assert!((square.double_value(&[0, v as i64]) - expected(2)).abs() < 1e-12);
+    }
+}

@@ -137,7 +137,7 @@ impl Circuit {
     /// The downward pass from examples with `weights` `[B, T * heads]`: calls `visit` with every block, its messages, `Q` of
     /// its parents `[R, B, parent states]` and its flow `[R, B, states]`, roots first; returns the flows of soft inputs
     /// `[B, V, K]`.
-    fn downward(
+    pub(super) fn downward(
         &self,
         messages: &Messages,
         weights: &Tensor,

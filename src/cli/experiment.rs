@@ -76,7 +76,7 @@ pub(super) fn with_conductor(
     let dir = args.run_dir(&config);
     models::view(&config, data.train.shape())?;
     let folder = RunFolder::open(&dir)?;
-    folder.start_log()?;
+    folder.open_log()?;
     let manifest = manifest(&config, &data, device);
     let pictures = manifest.data.clone();
     folder.begin(&config, manifest, &SOURCES)?;

@@ -18,7 +18,7 @@ use crate::run::sha256_file;
 use crate::teacher::TeacherConfig;
 use crate::teacher::torchscript::archive::Archive;
 use crate::teacher::torchscript::contract::Contract;
-use crate::teacher::torchscript::inspect::{Request, inspect};
+use crate::teacher::torchscript::inspect::{Candidate, inspect};
 
 /// What is asked about a teacher.
 #[derive(Debug, Subcommand)]
@@ -117,14 +117,14 @@ fn look(args: &InspectArgs, cuda: Option<&Path>) -> Result<Output> {
         (None, None) => [32; 2],
     };
     let channels = args.channels.map_or_else(|| input.channels.unwrap_or(3).clamp(1, 3) as usize, usize::from);
-    let request = Request {
+    let candidate = Candidate {
         module: args.module.clone(),
         shape: PictureShape { height, width, channels, levels: usize::from(args.levels) },
         patch: args.patch.map(usize::from),
         contract,
     };
-    let report = inspect(&request, device::open(args.device, cuda)?)?;
-    let text = if args.json { report.json() } else { report.text() };
-    let fault = report.difference().map(|difference| crate::refusal!("the contract is not met: {difference}"));
+    let found = inspect(&candidate, device::open(args.device, cuda)?)?;
+    let text = if args.json { found.json() } else { found.text() };
+    let fault = found.difference().map(|difference| crate::refusal!("the contract is not met: {difference}"));
     Ok(Output { text, fault })
 }

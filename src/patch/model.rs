@@ -59,6 +59,21 @@ pub trait Infer: Any {
     /// Draw patches from one cluster: int64 `[count, D]`.
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor;
 
+    /// Draw what was not observed of patches `[N, D]` from p(missing | observed, cluster), the clusters int64 `[N]`: `[N, D]`,
+    /// observed values as they are. Integers, or float64 where patches are read as a density.
+    ///
+    /// # Errors
+    /// When patches have another size or a value out of range, and where the reading has no such conditional.
+    fn sample_given(&self, patches: &PatchEvidence, clusters: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor>;
+
+    /// First and second moments of patches given what was observed of them, float64 `[N, D]` each, added up over the
+    /// clusters with `weights` `[N, K]`: `sum_k weight_k E[x | observed, k]`. With posteriors of the clusters for weights
+    /// these are the moments of the mixture.
+    ///
+    /// # Errors
+    /// As those of [`sample_given`](Infer::sample_given).
+    fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]>;
+
     /// Parameters as named tensors.
     fn tensors(&self) -> Vec<(String, Tensor)>;
 

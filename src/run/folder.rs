@@ -122,7 +122,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn start_log(&self) -> Result<()> {
+    pub fn open_log(&self) -> Result<()> {
         log::attach(&self.path(LOG))
     }
 

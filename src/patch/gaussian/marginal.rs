@@ -1,10 +1,10 @@
-//! Exact marginals and conditionals of Gaussian patches under any mask of pixels, with factors cached per mask.
+//! Exact marginals of Gaussian patches under any mask of pixels, with factors cached per mask.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::Mutex;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::component::Component;
 use super::factor::Factor;
@@ -41,13 +41,13 @@ impl Kept {
 }
 
 /// Patches that have the same variables observed.
-struct Group {
+pub(super) struct Group {
     mask: Vec<bool>,
     /// Numbers of the patches.
-    rows: Tensor,
+    pub(super) rows: Tensor,
     /// Numbers of the observed variables, and of the missing ones.
-    observed: Tensor,
-    missing: Tensor,
+    pub(super) observed: Tensor,
+    pub(super) missing: Tensor,
 }
 
 impl Marginal {
@@ -82,52 +82,8 @@ impl Marginal {
     }
 }
 
-/// E[missing | observed, k] filled into x `[N, D]` about the centre: `[N, D]`, by the Schur complement at every scale,
-/// `mu_m + D_m Sigma_mo Sigma_oo^-1 D_o^-1 (x_o - mu_o)`, weighted by the scales' posteriors.
-pub fn conditional_mean(x: &Tensor, observed: &Tensor, component: &Component) -> Tensor {
-    let filled = x.to_kind(Kind::Double);
-    for group in groups(observed) {
-        if group.missing.numel() == 0 {
-            continue;
-        }
-        let part = |vector: &Tensor, which: &Tensor| vector.index_select(0, which);
-        let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
-        let rows = filled.index_select(0, &group.rows);
-        let mut mean = part(&component.mean, &group.missing).unsqueeze(0).repeat([rows.size()[0], 1]);
-        if group.observed.numel() > 0 {
-            let seen = rows.index_select(1, &group.observed);
-            let deviation = &seen - part(&component.mean, &group.observed);
-            let shape = block(&group.observed, &group.observed);
-            let gain = Tensor::linalg_solve(&shape, &block(&group.observed, &group.missing), true);
-            let common = &component.common;
-            let factor = group.factor(component);
-            let products = factor.products(&seen.to_kind(common.kind));
-            let posterior =
-                factor.log_joint(&products, &component.log_weights, &common.scales).softmax(0, Kind::Double);
-            let scales = common.scales.index_select(1, &common.group_of());
-            let [above, below] = [&group.missing, &group.observed].map(|which| scales.index_select(1, which));
-            for s in 0..common.count() {
-                let moved = (&deviation / below.get(s)).matmul(&gain) * above.get(s);
-                mean += moved * posterior.get(s).unsqueeze(1);
-            }
-        }
-        let rows = rows.index_copy(1, &group.missing, &mean);
-        let _ = filled.shallow_clone().index_copy_(0, &group.rows, &rows);
-    }
-    filled
-}
-
-/// Covariance of the missing variables given the observed ones where all scales are 1: `Sigma_mm - Sigma_mo Sigma_oo^-1 Sigma_om`.
-pub fn conditional_shape(mask: &[bool], component: &Component) -> Tensor {
-    let group = Group::new(mask.to_vec(), Tensor::zeros([0], (Kind::Int64, component.mean.device())));
-    let block = |rows: &Tensor, cols: &Tensor| component.shape.index_select(0, rows).index_select(1, cols);
-    let cross = block(&group.observed, &group.missing);
-    block(&group.missing, &group.missing)
-        - cross.tr().matmul(&Tensor::linalg_solve(&block(&group.observed, &group.observed), &cross, true))
-}
-
 impl Group {
-    fn new(mask: Vec<bool>, rows: Tensor) -> Self {
+    pub(super) fn new(mask: Vec<bool>, rows: Tensor) -> Self {
         let numbers = |wanted: bool| {
             let chosen: Vec<i64> =
                 mask.iter().enumerate().filter(|(_, seen)| **seen == wanted).map(|(i, _)| i as i64).collect();
@@ -137,7 +93,8 @@ impl Group {
         Self { mask, rows, observed, missing }
     }
 
-    fn factor(&self, component: &Component) -> Factor {
+    /// The factor of what was observed.
+    pub(super) fn factor(&self, component: &Component) -> Factor {
         let common = &component.common;
         let shape = component.shape.index_select(0, &self.observed).index_select(1, &self.observed);
         let of =
@@ -148,7 +105,7 @@ impl Group {
 }
 
 /// The patches by what of them is observed, `[N, D]`, in a fixed order.
-fn groups(observed: &Tensor) -> Vec<Group> {
+pub(super) fn groups(observed: &Tensor) -> Vec<Group> {
     let (n, d) = observed.size2().expect("masks of patches are [N, D]");
     let seen: Vec<bool> = Vec::try_from(observed.contiguous().view(-1)).expect("flags");
     let mut by_mask: BTreeMap<&[bool], Vec<i64>> = BTreeMap::new();

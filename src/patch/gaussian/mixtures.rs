@@ -9,6 +9,7 @@ use super::component::{Common, Component};
 use super::marginal::Marginal;
 use super::ordered::Integers;
 use crate::patch::config::GaussianConfig;
+use crate::patch::evidence::{PatchEvidence, Reading};
 use crate::patch::model::{Infer, Learn};
 use crate::run::checkpoint::Named;
 use crate::{device, require};
@@ -91,6 +92,24 @@ impl GaussianPatches {
         require!(variables == expected, "the patches have {variables} numbers each, the Gaussians expect {expected}");
         let centred = patches.to_device(self.device()).to_kind(Kind::Double) - &self.centre;
         Ok(self.in_order(&centred.to_kind(self.common.kind)))
+    }
+
+    /// Patches about the centre, in the order of the components, float64, and which of their values were observed,
+    /// `[N, D]` each.
+    pub(super) fn partly_observed(&self, patches: &PatchEvidence) -> Result<(Tensor, Tensor)> {
+        let reading = patches.reading();
+        require!(
+            reading == Reading::Density,
+            "Gaussians have no conditionals in the reading {}\n  ask for the density reading",
+            reading.name()
+        );
+        let values = patches.values().to_device(self.device()).to_kind(Kind::Double);
+        let (_, variables) = values.size2()?;
+        let expected = self.ranges.len() as i64;
+        require!(variables == expected, "the patches have {variables} numbers each, the Gaussians expect {expected}");
+        let observed = patches.observed().map_or_else(|| values.eq_tensor(&values), |o| o.to_device(self.device()));
+        let x = (values - &self.centre).masked_fill(&observed.logical_not(), 0.0);
+        Ok((x.index_select(1, &self.order), observed.index_select(1, &self.order)))
     }
 
     /// The columns of `[N, D]` in the order of the components.

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::component::{Component, Moments};
+use super::conditional::{conditional_moments, conditional_sample};
 use super::low_rank::LowRank;
 use super::mixtures::{GaussianPatches, lock, reordered};
 use super::start;
@@ -85,6 +86,38 @@ impl Infer for GaussianPatches {
         let bounds =
             self.ranges.iter().enumerate().map(|(v, (low, high))| values.select(1, v as i64).clamp(*low, *high));
         Tensor::stack(&bounds.collect::<Vec<_>>(), 1)
+    }
+
+    fn sample_given(&self, patches: &PatchEvidence, clusters: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let (x, observed) = self.partly_observed(patches)?;
+        let drawn = x.copy();
+        for (cluster, component) in self.components.iter().enumerate() {
+            let rows = clusters.to_device(self.device()).eq(cluster as i64).nonzero().squeeze_dim(1);
+            if rows.numel() > 0 {
+                let [x, observed] = [&x, &observed].map(|tensor| tensor.index_select(0, &rows));
+                let new = conditional_sample(&x, &observed, &lock(component), rng);
+                let _ = drawn.shallow_clone().index_copy_(0, &rows, &new);
+            }
+        }
+        Ok(drawn.index_select(1, &self.order.argsort(0, false)) + &self.centre)
+    }
+
+    fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {
+        let _guard = tch::no_grad_guard();
+        let (x, observed) = self.partly_observed(patches)?;
+        let weights = weights.to_device(self.device()).to_kind(Kind::Double);
+        let [first, second] = [x.zeros_like(), x.zeros_like()];
+        for (k, component) in self.components.iter().enumerate() {
+            let moments = conditional_moments(&x, &observed, &lock(component));
+            for (sum, moment) in [&first, &second].into_iter().zip(moments) {
+                let _ = sum.shallow_clone().g_add_(&(moment * weights.narrow(1, k as i64, 1)));
+            }
+        }
+        let total = weights.sum_dim_intlist(1, true, Kind::Double);
+        let [first, second] = [first, second].map(|moment| moment.index_select(1, &self.order.argsort(0, false)));
+        let about_zero = second + &first * &self.centre * 2.0 + self.centre.square() * &total;
+        Ok([first + &self.centre * total, about_zero])
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::circuit::Circuit;
@@ -81,11 +82,39 @@ impl Forest {
                 (Kind::Double, patches.values().device()),
             ));
         }
-        let parts = (0..n).step_by(self.chunk() as usize).map(|start| {
+        let parts =
+            self.evidence(patches)?.iter().map(|some| self.circuit.log_likelihood(some)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0))
+    }
+
+    /// Evidence `[N, D]` in parts that are looked at in one go, at least one.
+    fn evidence(&self, patches: &PatchEvidence) -> Result<Vec<Evidence>> {
+        let n = patches.values().size()[0];
+        let some = |start| {
             let some = patches.narrow(start, self.chunk().min(n - start));
-            self.circuit.log_likelihood(&Evidence::shared(some.values(), some.observed(), self.circuit.plan())?)
-        });
-        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0))
+            Evidence::shared(some.values(), some.observed(), self.circuit.plan())
+        };
+        (0..n.max(1)).step_by(self.chunk() as usize).map(some).collect()
+    }
+
+    /// What one head draws given evidence `[N, D]` whose values count from 0: int64 `[N, D]`.
+    pub(super) fn sample_given(&self, patches: &PatchEvidence, head: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        let draw = |evidence: Evidence| {
+            let messages = self.circuit.forward(&evidence, true)?;
+            Ok(self.circuit.sample(head, evidence.examples as usize, Some(&messages), rng))
+        };
+        Ok(Tensor::cat(&self.evidence(patches)?.into_iter().map(draw).collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// [`Circuit::moments`] for evidence `[N, D]` whose values count from 0 and `weights` `[N, T * heads]`.
+    pub(super) fn moments(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (evidence, weights) in self.evidence(patches)?.iter().zip(weights.split(self.chunk(), 0)) {
+            let [mean, square] = self.circuit.moments(&self.circuit.forward(evidence, true)?, &weights);
+            first.push(mean);
+            second.push(square);
+        }
+        Ok([Tensor::cat(&first, 0), Tensor::cat(&second, 0)])
     }
 
     /// Flows of the pairs of patch and cluster whose weight reaches the threshold. Every tree sees patches of its own;

@@ -63,6 +63,39 @@ impl Infer for HcltPatches {
         forest.circuit.sample(cluster - forest.trees.start * self.width.heads, count, None, rng) + &self.lows
     }
 
+    fn sample_given(&self, patches: &PatchEvidence, clusters: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let values = self.values(patches)?;
+        let drawn = values.values().copy();
+        for cluster in 0..self.clusters() {
+            let rows = clusters.eq(cluster as i64).nonzero().squeeze_dim(1).to_device(self.device());
+            if rows.numel() > 0 {
+                let (_, forest) = self.forest_of(cluster / self.width.heads);
+                let head = cluster - forest.trees.start * self.width.heads;
+                let _ =
+                    drawn.shallow_clone().index_copy_(0, &rows, &forest.sample_given(&values.rows(&rows), head, rng)?);
+            }
+        }
+        Ok(drawn + &self.lows)
+    }
+
+    fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {
+        let values = self.values(patches)?;
+        let lows = self.lows.to_kind(Kind::Double);
+        let size = values.values().size();
+        let [first, second] = [1, 2].map(|_| Tensor::zeros(&size, (Kind::Double, self.device())));
+        for forest in self.forests.iter().map(lock) {
+            let heads = self.width.heads as i64;
+            let weights = weights.narrow(1, forest.trees.start as i64 * heads, forest.trees.len() as i64 * heads);
+            for (sum, part) in [&first, &second].into_iter().zip(forest.moments(&values, &weights)?) {
+                let _ = sum.shallow_clone().g_add_(&part);
+            }
+        }
+        let total = weights.sum_dim_intlist(1, true, Kind::Double);
+        let shifted = second + &first * &lows * 2.0 + lows.square() * &total;
+        Ok([first + lows * total, shifted])
+    }
+
     fn tensors(&self) -> Vec<(String, Tensor)> {
         let fixed = [("trees", self.trees_tensor()), ("marginals", self.marginals.shallow_clone())];
         let mut all: Vec<_> = fixed.map(|(name, tensor)| (name.to_owned(), tensor)).into();

@@ -25,7 +25,7 @@ const PATCHES: [usize; 6] = [4, 8, 2, 16, 1, 32];
 
 /// What to look at.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct Candidate {
     /// The module's file.
     pub module: PathBuf,
     /// Pictures that it is shown.
@@ -38,7 +38,7 @@ pub struct Request {
 
 /// What was found.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Findings {
     file: String,
     bytes: u64,
     sha256: String,
@@ -60,23 +60,23 @@ pub struct Report {
 /// Look at a module.
 ///
 /// # Errors
-/// A refusal where the file is not TorchScript or cannot be loaded; everything else goes into the report.
-pub fn inspect(request: &Request, device: Device) -> Result<Report> {
-    let module = Module::open(&request.module, device)?;
+/// A refusal where the file is not TorchScript or cannot be loaded; everything else goes into the findings.
+pub fn inspect(candidate: &Candidate, device: Device) -> Result<Findings> {
+    let module = Module::open(&candidate.module, device)?;
     let own = module.archive().contract.clone();
-    let contract = request.contract.over(&own.clone().unwrap_or_default());
+    let contract = candidate.contract.over(&own.clone().unwrap_or_default());
     let parameters = module.parameters()?.iter().map(describe_parameters).collect();
-    let mut report = Report {
-        file: request.module.display().to_string(),
-        bytes: request.module.metadata()?.len(),
-        sha256: sha256_file(&request.module)?,
+    let mut findings = Findings {
+        file: candidate.module.display().to_string(),
+        bytes: candidate.module.metadata()?.len(),
+        sha256: sha256_file(&candidate.module)?,
         libtorch: crate::device::libtorch_version(),
         device: crate::device::describe(device).device,
         methods: module.archive().methods.iter().map(Method::signature).collect(),
         described: own.is_some(),
         parameters,
         saved_on: module.archive().devices.clone(),
-        outputs: BATCHES.iter().map(|&batch| output(&module, &contract, request.shape, batch)).collect(),
+        outputs: BATCHES.iter().map(|&batch| output(&module, &contract, candidate.shape, batch)).collect(),
         contract: contract.clone(),
         patch: None,
         features: None,
@@ -84,14 +84,14 @@ pub fn inspect(request: &Request, device: Device) -> Result<Report> {
         meets_contract: false,
         difference: None,
     };
-    match agree(request, module, &contract) {
-        Ok(teacher) => measure(&teacher, request.shape, &mut report)?,
-        Err(error) => report.difference = Some(error.to_string()),
+    match agree(candidate, module, &contract) {
+        Ok(teacher) => measure(&teacher, candidate.shape, &mut findings)?,
+        Err(error) => findings.difference = Some(error.to_string()),
     }
-    Ok(report)
+    Ok(findings)
 }
 
-impl Report {
+impl Findings {
     /// Where the module breaks its contract, if it does.
     #[must_use]
     pub fn difference(&self) -> Option<&str> {
@@ -100,35 +100,35 @@ impl Report {
 }
 
 /// The module as a teacher, with the patch asked for or the first that goes.
-fn agree(request: &Request, module: Module, contract: &Contract) -> Result<TorchScript> {
-    let (path, device) = (request.module.clone(), module.device());
+fn agree(candidate: &Candidate, module: Module, contract: &Contract) -> Result<TorchScript> {
+    let (path, device) = (candidate.module.clone(), module.device());
     let divides =
-        |patch: &usize| request.shape.height.is_multiple_of(*patch) && request.shape.width.is_multiple_of(*patch);
+        |patch: &usize| candidate.shape.height.is_multiple_of(*patch) && candidate.shape.width.is_multiple_of(*patch);
     let all: Vec<usize> = PATCHES.into_iter().filter(divides).collect();
-    let patches = request.patch.map_or(all, |patch| vec![patch]);
+    let patches = candidate.patch.map_or(all, |patch| vec![patch]);
     let mut module = Some(module);
     let mut first = None;
     for patch in patches {
         let module = module.take().map_or_else(|| Module::open(&path, device), Ok)?;
-        let frame = Frame::new(request.shape, patch)?;
+        let frame = Frame::new(candidate.shape, patch)?;
         match TorchScript::agree(module, contract.clone(), frame) {
             Ok(teacher) => return Ok(teacher),
             Err(error) => first = first.or(Some(error)),
         }
     }
-    Err(first.unwrap_or_else(|| crate::refusal!("no patch of {PATCHES:?} divides pictures of {}", request.shape)))
+    Err(first.unwrap_or_else(|| crate::refusal!("no patch of {PATCHES:?} divides pictures of {}", candidate.shape)))
 }
 
 /// Speed, and what only many pictures show.
-fn measure(teacher: &TorchScript, shape: PictureShape, report: &mut Report) -> Result<()> {
+fn measure(teacher: &TorchScript, shape: PictureShape, findings: &mut Findings) -> Result<()> {
     let (rows, _) = teacher.grid();
-    report.patch = Some(shape.height / rows);
-    report.features = teacher.width();
+    findings.patch = Some(shape.height / rows);
+    findings.features = teacher.width();
     let pixels = noise(shape, BATCH);
     let features = teacher.features(&pixels)?;
     if teacher.width().is_some() && !bool::try_from(features.isfinite().all())? {
         let place = Vec::<i64>::try_from(features.isfinite().logical_not().nonzero().get(0))?;
-        report.difference = Some(format!(
+        findings.difference = Some(format!(
             "random picture {}, patch {}: feature {} is {}, expected a finite number",
             place[0],
             place[1],
@@ -143,8 +143,8 @@ fn measure(teacher: &TorchScript, shape: PictureShape, report: &mut Report) -> R
         let _ = f64::try_from(features.sum(tch::Kind::Double))?; // waits for a GPU
         shown += BATCH;
     }
-    report.pictures_a_second = Some(shown as f64 / started.elapsed().as_secs_f64());
-    report.meets_contract = true;
+    findings.pictures_a_second = Some(shown as f64 / started.elapsed().as_secs_f64());
+    findings.meets_contract = true;
     Ok(())
 }
 
@@ -186,7 +186,7 @@ fn describe(value: &IValue) -> String {
     }
 }
 
-impl Report {
+impl Findings {
     /// One JSON object.
     #[must_use]
     pub fn json(&self) -> String {
