@@ -75,7 +75,7 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         Command::Run(args) => run(args, cuda, None),
         Command::TrainTeacher(args) => run(args, cuda, Some(Stage::Teacher)),
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
-        Command::Distill(args) => run(args, cuda, Some(Stage::Joint)),
+        Command::Distill(args) => experiment::distill(args, cuda),
         Command::Eval(args) => return eval::execute(args, cuda),
         Command::Teacher(command) => return teacher::execute(command, cuda),
         Command::Plan(args) => experiment::describe(args, cuda),

@@ -15,6 +15,7 @@ pub mod embedded;
 pub mod config;
 pub mod set;
 pub mod patches;
+pub mod windows;
 pub mod view;
 pub mod augment;
 pub mod batches;

@@ -6,6 +6,7 @@ pub mod refusal; // ground: what the user got wrong, as opposed to what went wro
 pub mod random; // seeds by name
 pub mod device; // device choice, CUDA library, threads
 pub mod group; // processes that share out data, and the sum over them
+pub mod adam; // descent along gradients with running means
 pub mod color; // bijections of pictures, and the lossy transforms of published protocols
 pub mod wavelet; // the 5/3 lifting over whole pictures, linear and reversible
 pub mod data; // image sets: reading, splits, hashes, batches, patches as integer tensors

@@ -11,6 +11,7 @@ pub mod mask;
 pub mod observed;
 pub mod score;
 pub mod train;
+mod chain;
 pub mod checkpoint;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,8 @@ pub enum Prior {
     Independent(Tensor),
     /// A circuit over the positions with soft evidence on the clusters.
     Tree(Box<Circuit>),
+    /// The patches' own, given the pixels around them: their likelihoods contain it.
+    Given,
 }
 
 /// A model of whole pictures.
@@ -67,6 +70,12 @@ impl Mixture {
     #[must_use]
     pub fn independent(view: View, patches: Box<dyn PatchModel>, log_weights: Tensor) -> Self {
         Self::new(view, patches, Prior::Independent(log_weights))
+    }
+
+    /// The same patch circuits with their own weights given the pixels around them.
+    #[must_use]
+    pub fn gated(view: View, patches: Box<dyn PatchModel>) -> Self {
+        Self::new(view, patches, Prior::Given)
     }
 
     /// The same patch circuits under a tree over the positions.
@@ -126,6 +135,9 @@ impl Mixture {
                 let evidence = Evidence::soft(patch_log_likelihood, tree.plan())?;
                 Ok(tree.log_likelihood(&evidence)?.squeeze_dim(-1))
             }
+            Prior::Given => {
+                Ok(mix(patch_log_likelihood, &self.no_weights()).0.sum_dim_intlist(-1, false, Kind::Double))
+            }
         }
     }
 
@@ -144,7 +156,16 @@ impl Mixture {
                 let posterior = tree.posterior(&messages).context("a latent tree reads soft evidence")?;
                 Ok((messages.log_likelihood.squeeze_dim(-1), posterior))
             }
+            Prior::Given => {
+                let (total, posterior) = mix(patch_log_likelihood, &self.no_weights());
+                Ok((total.sum_dim_intlist(-1, false, Kind::Double), posterior))
+            }
         }
+    }
+
+    /// Logarithms of weights that are contained in the likelihoods: zeros `[K]`.
+    fn no_weights(&self) -> Tensor {
+        Tensor::zeros([self.patches.clusters() as i64], (Kind::Double, self.patches.device()))
     }
 
     /// Where the bits of a batch of patches `[B, L, D]` go.
@@ -157,7 +178,11 @@ impl Mixture {
         let (total, posterior) = self.posterior(&log_likelihood)?;
         let codes = posterior.argmax(-1, false);
         let chosen = log_likelihood.gather(-1, &codes.unsqueeze(-1), false).squeeze_dim(-1);
-        let latent = self.log_likelihood(&certain(&codes, self.patches.clusters() as i64))?;
+        let latent = match &self.prior {
+            // What a gate says is not told apart from what its experts say.
+            Prior::Given => total.zeros_like(),
+            _ => self.log_likelihood(&certain(&codes, self.patches.clusters() as i64))?,
+        };
         let conditional = chosen.sum_dim_intlist(-1, false, Kind::Double);
         Ok(Decomposition { total: -total, latent: -latent, conditional: -conditional, codes })
     }
@@ -168,6 +193,7 @@ impl Mixture {
         let prior = match &self.prior {
             Prior::Independent(weights) => weights.numel() - 1,
             Prior::Tree(tree) => Parameters::count(tree.plan()),
+            Prior::Given => 0,
         };
         self.patches.parameter_count() + prior
     }
@@ -175,6 +201,9 @@ impl Mixture {
     /// Draw pictures: patches as int64 `[count, L, D]`.
     pub fn sample(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         let _guard = tch::no_grad_guard();
+        if self.view.context > 0 {
+            return self.sample_in_order(count, rng);
+        }
         let codes = self.sample_codes(count, rng);
         let shape = [count as i64, self.view.patches() as i64, self.view.variables() as i64];
         let out = Tensor::zeros(shape, (Kind::Int64, self.patches.device()));
@@ -193,6 +222,7 @@ impl Mixture {
     fn sample_codes(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         match &self.prior {
             Prior::Tree(tree) => tree.sample(0, count, None, rng),
+            Prior::Given => unreachable!("patches that see others are drawn in order"),
             Prior::Independent(log_weights) => {
                 let positions = self.view.patches() as i64;
                 let probabilities = log_weights.exp().expand([count as i64 * positions, -1], false);
@@ -241,7 +271,11 @@ impl Mixture {
             Reading::Density => view.dequantised(&pixels, draws),
             Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
         };
-        Ok(PatchEvidence::new(&values, reading))
+        let evidence = PatchEvidence::new(&values, reading);
+        Ok(match view.observed() {
+            Some(observed) => evidence.with_observed(&observed),
+            None => evidence,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod evidence;
 pub mod model;
 pub mod config;
 pub mod gaussian;
+pub mod context;
 pub mod hclt;
 mod family;
 

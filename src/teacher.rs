@@ -8,7 +8,6 @@ mod frame;
 mod layers;
 mod quantiser;
 mod weights;
-pub mod adam;
 mod config;
 pub mod features;
 pub mod logistic;

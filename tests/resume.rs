@@ -13,7 +13,7 @@ use lvd::group::Alone;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
+use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
 use lvd::patch::{self, PatchEvidence, Reading};
 use lvd::random::{Draws, rng};
 use lvd::run::checkpoint::Named;
@@ -47,7 +47,7 @@ fn evidence(model: &Mixture, step: u64) -> PatchEvidence {
 }
 
 fn start(family: &FamilyConfig) -> Mixture {
-    let config = PatchConfig { size: 2, family: family.clone() };
+    let config = PatchConfig { size: 2, context: 0, gate: GateConfig::None, family: family.clone() };
     let integers = view().integers(&pictures(0)).unwrap().view([-1, 4]);
     let patches = match family {
         FamilyConfig::Hclt(_) => integers,
@@ -155,7 +155,7 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
     // One picture of two patches of one pixel with three levels: nine pictures.
     let shape = PictureShape { height: 1, width: 2, channels: 1, levels: 3 };
     let view = View::new(shape, ColorSpace::Grey, Region::Whole, 1).unwrap();
-    let config = PatchConfig { size: 1, family: FamilyConfig::Hclt(HcltConfig { states: 2, ..HcltConfig::default() }) };
+    let config = PatchConfig { size: 1, context: 0, gate: GateConfig::None, family: FamilyConfig::Hclt(HcltConfig { states: 2, ..HcltConfig::default() }) };
     let members: Vec<Tensor> = (0..4).map(|k| Tensor::from_slice(&[k % 3, 1, (k + 1) % 3]).view([3, 1])).collect();
     let patches =
         patch::start(&config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0)).unwrap();

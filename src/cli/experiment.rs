@@ -63,6 +63,11 @@ pub(super) fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stag
     })
 }
 
+/// Run all stages of distillation.
+pub(super) fn distill(args: &ExperimentArgs, cuda: Option<&Path>) -> Result<String> {
+    run(args, cuda, Some(Stage::last(&args.config()?)))
+}
+
 /// Work in the run folder of an experiment.
 pub(super) fn with_conductor(
     args: &ExperimentArgs,

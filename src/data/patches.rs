@@ -71,6 +71,17 @@ impl PatchGrid {
         Ok(Self { region, patch, rows: h / patch, cols: w / patch, channels })
     }
 
+    /// The grid of patches that covers pictures of this shape; those at the right and the lower edge may stick out.
+    ///
+    /// # Errors
+    /// A refusal where the picture or the patch is empty, or only a part of the picture is looked at.
+    pub fn covering(shape: PictureShape, patch: usize, region: Region) -> Result<Self> {
+        let PictureShape { height, width, channels, .. } = shape;
+        require!(region == Region::Whole, "context needs whole pictures, found a quadrant of them");
+        require!(patch > 0 && height > 0 && width > 0, "pictures and patches must be at least 1 pixel high and wide");
+        Ok(Self { region, patch, rows: height.div_ceil(patch), cols: width.div_ceil(patch), channels })
+    }
+
     /// Patches a picture, `L`.
     #[must_use]
     pub fn patches(&self) -> usize {

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::patches::{PatchGrid, Region};
 use super::pictures::PictureShape;
+use super::windows::Windows;
 use crate::color::ColorSpace;
 use crate::random::Draws;
 use crate::require;
@@ -20,6 +21,8 @@ pub struct View {
     pub grid: PatchGrid,
     /// What is done to whole pictures before they are cut.
     pub transform: Transform,
+    /// Pixels around a patch that belong to what a model sees of it; 0 for patches alone.
+    pub context: usize,
     shape: PictureShape,
 }
 
@@ -29,11 +32,36 @@ impl View {
     /// # Errors
     /// When the colour space does not fit the channels or the patch does not divide the picture.
     pub fn new(shape: PictureShape, color: ColorSpace, region: Region, patch: usize) -> Result<Self> {
+        Self::over(shape, color, PatchGrid::new(shape, patch, region)?, 0)
+    }
+
+    /// A view of windows: patches with the `context` pixels around them that come before them ([`Windows`]), over pictures of
+    /// any size.
+    ///
+    /// # Errors
+    /// When the colour space does not fit the channels, or the context is 0.
+    pub fn windowed(
+        shape: PictureShape,
+        color: ColorSpace,
+        region: Region,
+        patch: usize,
+        context: usize,
+    ) -> Result<Self> {
+        require!(context > 0, "the context must be at least 1 pixel, found 0");
+        Self::over(shape, color, PatchGrid::covering(shape, patch, region)?, context)
+    }
+
+    fn over(shape: PictureShape, color: ColorSpace, grid: PatchGrid, context: usize) -> Result<Self> {
         if let Some(problem) = color.channels_problem(shape.channels, shape.levels) {
             return Err(crate::refusal!("color: {problem}"));
         }
-        let grid = PatchGrid::new(shape, patch, region)?;
-        Ok(Self { color, grid, transform: Transform::None, shape })
+        Ok(Self { color, grid, transform: Transform::None, context, shape })
+    }
+
+    /// What a model sees of patches, where it sees the pixels around them.
+    fn windows(&self) -> Option<Windows> {
+        let size = [self.shape.height, self.shape.width];
+        (self.context > 0).then_some(Windows { context: self.context, grid: self.grid, size })
     }
 
     /// The same with a transform of whole pictures.
@@ -47,16 +75,17 @@ impl View {
                 patch.is_power_of_two() && patch > 1,
                 "transform: expected a patch size that is a power of two, found {patch}"
             );
+            require!(self.context == 0, "transform: expected none for patches with context, found {transform:?}");
             require!(self.grid.region == Region::Whole, "transform: expected whole pictures, found a quadrant of them");
         }
         Ok(Self { transform, ..self })
     }
 
-    /// The same view of pictures of another height and width in pixels, multiples of the patch; of a region of them where
-    /// the view is of a region.
+    /// The same view of pictures of another height and width in pixels, multiples of the patch (any with context); of a
+    /// region of them where the view is of a region.
     #[must_use]
     pub fn resized(self, height: usize, width: usize) -> Self {
-        let [rows, cols] = [height, width].map(|side| side / self.grid.region.parts() / self.grid.patch);
+        let [rows, cols] = [height, width].map(|side| (side / self.grid.region.parts()).div_ceil(self.grid.patch));
         let grid = PatchGrid { rows, cols, ..self.grid };
         Self { grid, shape: PictureShape { height, width, ..self.shape }, ..self }
     }
@@ -79,19 +108,47 @@ impl View {
         self.grid.patch * self.grid.patch * self.grid.channels
     }
 
+    /// Numbers that a model sees of a patch: D, or those of its window, of which the last D are the patch.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        self.windows().map_or(self.variables(), |windows| windows.numbers())
+    }
+
+    /// What lies inside of the picture, where windows stick out of it: bool `[L, numbers]`.
+    #[must_use]
+    pub fn observed(&self) -> Option<Tensor> {
+        self.windows().map(|windows| windows.observed())
+    }
+
+    /// Places of the patches of which everything lies inside of the picture, where windows stick out of it: int64 `[n]`.
+    #[must_use]
+    pub fn whole(&self) -> Option<Tensor> {
+        self.windows().map(|windows| windows.whole())
+    }
+
+    /// Height and width in pixels of the part of a picture that is modelled.
+    #[must_use]
+    pub fn size(&self) -> [usize; 2] {
+        if self.context > 0 {
+            [self.shape.height, self.shape.width]
+        } else {
+            [self.grid.rows, self.grid.cols].map(|n| n * self.grid.patch)
+        }
+    }
+
     /// Numbers of the part of a picture that is modelled: the denominator of bits per dimension.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.patches() * self.variables()
+        self.size().iter().product::<usize>() * self.grid.channels
     }
 
-    /// Smallest and largest value of every variable of a patch.
+    /// Smallest and largest value of every number that a model sees of a patch.
     #[must_use]
     pub fn ranges(&self) -> Vec<(i64, i64)> {
         let channels = self.color.ranges(self.shape.channels, self.shape.levels);
         let channels: Vec<(i64, i64)> = channels.iter().map(|&(low, high)| (i64::from(low), i64::from(high))).collect();
         if self.transform == Transform::None {
-            return channels.into_iter().cycle().take(self.variables()).collect();
+            return channels.into_iter().cycle().take(self.numbers()).collect();
         }
         let by_channel: Vec<_> =
             channels.iter().map(|&(low, high)| wavelet::ranges(low, high, self.levels())).collect();
@@ -105,7 +162,7 @@ impl View {
         self.transform != Transform::Cdf53
     }
 
-    /// Pixels u8 `[B, H, W, C]` to patches of integers, int16 `[B, L, D]`.
+    /// Pixels u8 `[B, H, W, C]` to patches of integers, int16 `[B, L, numbers]`.
     ///
     /// # Errors
     /// A refusal where the transform gives no integers.
@@ -115,11 +172,11 @@ impl View {
             "transform cdf53 gives no integers: it serves the density reading
   train with transform: cdf53_integer for others"
         );
-        Ok(self.grid.cut(&self.whole_integers(pixels)))
+        Ok(self.cut(&self.whole_integers(pixels)))
     }
 
     /// Pixels u8 `[B, H, W, C]` with noise, drawn evenly from `[0, 1)` for every picture by itself, to patches of floats,
-    /// float32 `[B, L, D]`.
+    /// float32 `[B, L, numbers]`.
     pub fn dequantised(&self, pixels: &Tensor, draws: &Draws) -> Tensor {
         let integers = self.whole_integers(pixels).to_kind(Kind::Float);
         let each = integers.numel() / draws.pictures.len().max(1);
@@ -130,7 +187,7 @@ impl View {
         }
         let noise = Tensor::from_slice(&noise).view_as(&integers).to_device(integers.device());
         let dequantised = integers + noise;
-        self.grid.cut(&match self.transform {
+        self.cut(&match self.transform {
             Transform::Cdf53 => wavelet::forward(&dequantised, self.levels()),
             Transform::None | Transform::Cdf53Integer => dequantised,
         })
@@ -143,7 +200,7 @@ impl View {
     /// A refusal where colours were merged or the transform gives no integers, and for patches that belong to no picture.
     pub fn pixels(&self, patches: &Tensor) -> Result<Tensor> {
         require!(self.has_integers(), "transform cdf53 gives no integers: pictures cannot be had back exactly");
-        let whole = self.grid.assemble(patches);
+        let whole = self.assemble(patches);
         let values = match self.transform {
             Transform::Cdf53Integer => wavelet::inverse_integers(&whole.to_kind(Kind::Int64), self.levels()),
             Transform::None | Transform::Cdf53 => whole,
@@ -154,13 +211,27 @@ impl View {
     /// Pixels u8 `[B, h, w, C]` to look at, of patches of integers `[B, L, D]` such as samples; h and w are of the part of a
     /// picture that is modelled.
     pub fn display(&self, patches: &Tensor) -> Tensor {
-        let whole = self.grid.assemble(patches);
+        let whole = self.assemble(patches);
         let values = match self.transform {
             Transform::None => whole,
             Transform::Cdf53 => wavelet::inverse(&(whole.to_kind(Kind::Float) + 0.5), self.levels()).floor(),
             Transform::Cdf53Integer => wavelet::inverse_integers(&whole.to_kind(Kind::Int64), self.levels()),
         };
         self.color.display(&values)
+    }
+
+    /// Numbers of whole pictures `[B, H, W, C]` as a model sees them: `[B, L, numbers]`.
+    pub fn cut(&self, whole: &Tensor) -> Tensor {
+        self.windows().map_or_else(|| self.grid.cut(whole), |windows| windows.cut(whole))
+    }
+
+    /// Undoes [`cut`](Self::cut), for patches with or without their context.
+    fn assemble(&self, patches: &Tensor) -> Tensor {
+        let [numbers, own] = [self.numbers() as i64, self.variables() as i64];
+        let with_context = patches.size().last() == Some(&numbers);
+        let patches = if with_context { patches.narrow(-1, numbers - own, own) } else { patches.shallow_clone() };
+        let [height, width] = self.size().map(|n| n as i64);
+        self.grid.assemble(&patches).narrow(1, 0, height).narrow(2, 0, width)
     }
 
     fn whole_integers(&self, pixels: &Tensor) -> Tensor {

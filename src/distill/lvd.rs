@@ -39,6 +39,9 @@ pub fn start(
     let members = members(session, &view, codes, clusters, config)?;
     let mut rng = first_rng(session);
     let patches = patch::start(config, &members, &view.ranges(), from, device, &mut rng)?;
+    if patches.own_weights() {
+        return Ok(Mixture::gated(view, patches));
+    }
     Ok(Mixture::independent(view, patches, even_weights(clusters, device)))
 }
 
@@ -62,7 +65,8 @@ fn members(
         interrupt::check()?;
         let batch = batch?;
         let patches = learnable(session, view, config.family.reading(), &batch)?;
-        members.add(&patches.reshape([-1, view.variables() as i64]), &batch.rows_of(codes).reshape([-1]));
+        let (patches, codes) = whole_only(view, &patches, &batch.rows_of(codes));
+        members.add(&patches.reshape([-1, view.numbers() as i64]), &codes.reshape([-1]));
         if members.are_full() {
             break;
         }
@@ -73,6 +77,14 @@ fn members(
         ));
     }
     Ok(members.joined())
+}
+
+/// Patches `[B, L, D]` and their codes `[B, L]` but for those that stick out of the picture.
+fn whole_only(view: &View, patches: &Tensor, codes: &Tensor) -> (Tensor, Tensor) {
+    match view.whole() {
+        Some(whole) => (patches.index_select(1, &whole), codes.index_select(1, &whole)),
+        None => (patches.shallow_clone(), codes.shallow_clone()),
+    }
 }
 
 /// Patches `[B, L, D]` of the kind that a family learns from.

@@ -208,11 +208,13 @@ fn accumulate(
 ) -> Result<Nats> {
     match clusters {
         Clusters::Posterior => {
-            let independent = matches!(training.model.prior(), Prior::Independent(_));
+            let independent = !matches!(training.model.prior(), Prior::Tree(_));
             let augment = Augment { shifts: augment.shifts && independent, ..augment };
             let patches = augmented(training.model, some, augment, [noise, shifts])?;
             let total = training.accumulate(&patches)?.sum(Kind::Double).double_value(&[]);
-            Ok(Nats { sum: -total, numbers: patches.values().numel() })
+            let view = training.model.view();
+            let seen = patches.values().numel() / view.numbers() * view.variables();
+            Ok(Nats { sum: -total, numbers: seen })
         }
         Clusters::Given(codes) => {
             let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
@@ -228,7 +230,12 @@ fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [
     let reading = model.readings()[0];
     let groups = augment.apply(model.view(), &some.pixels, shifts).into_iter().map(|seen| {
         let noise = Draws { pictures: &seen.pictures, ..*noise };
-        model.evidence_of(&seen.view, &seen.pixels, reading, &noise)
+        let evidence = model.evidence_of(&seen.view, &seen.pixels, reading, &noise)?;
+        Ok(match seen.view.whole() {
+            // Windows that stick out of a picture teach nothing that whole ones do not.
+            Some(whole) => PatchEvidence::new(&evidence.values().index_select(1, &whole), reading),
+            None => evidence,
+        })
     });
     let mut groups = groups.collect::<Result<Vec<_>>>()?;
     if groups.len() == 1 {

@@ -10,7 +10,7 @@ use crate::distill::config::{BaselinesConfig, DistillConfig};
 use crate::distill::growing::config::GrowingConfig;
 use crate::em::Rule;
 use crate::latents::KMeansConfig;
-use crate::patch::config::{FamilyConfig, GaussianStart, PatchConfig, ScaleGroups};
+use crate::patch::config::{Covariance, FamilyConfig, GaussianConfig, GaussianStart, PatchConfig, ScaleGroups};
 use crate::refusal::Problems;
 use crate::teacher::TeacherConfig;
 use crate::wavelet::Transform;
@@ -118,8 +118,13 @@ impl Config {
     fn check_family(&self, problems: &mut Problems) {
         let FamilyConfig::Gaussian(gaussian) = &self.patch.family else {
             let message = "expected none or cdf53_integer for circuits over integers, found cdf53";
-            return problems.check(self.transform != Transform::Cdf53, "transform", message);
+            problems.check(self.transform != Transform::Cdf53, "transform", message);
+            let message = "expected 0 where patch.family.kind is hclt: only Gaussians see the pixels around a patch";
+            return problems.check(self.patch.context == 0, "patch.context", message);
         };
+        if self.patch.context > 0 {
+            self.check_context(gaussian, problems);
+        }
         let (d, b) = (&self.distill, &self.baselines);
         let mut trained = vec![("distill.hard", &d.hard), ("distill.soft", &d.soft), ("distill.joint", &d.joint)];
         trained.extend(d.growing.iter().map(|growing| ("distill.growing.em", growing.em())));
@@ -143,6 +148,20 @@ impl Config {
             "distill.hard.epochs",
             format!("expected 0 where patch.family.start is splitting, found {}", d.hard.epochs),
         );
+    }
+
+    /// What patches that see others do not go with.
+    fn check_context(&self, gaussian: &GaussianConfig, problems: &mut Problems) {
+        let none = "expected none where patch.context is more than 0";
+        let whole = self.protocol == Protocol::Lossless;
+        problems.check(whole, "protocol", "expected lossless where patch.context is more than 0: windows need whole pictures");
+        problems.check(self.transform == Transform::None, "transform", none);
+        problems.check(self.distill.growing.is_none(), "distill.growing", none);
+        problems.check(self.baselines.em_only.is_none(), "baselines.em_only", none);
+        let full = gaussian.covariance == Covariance::Full;
+        problems.check(full, "patch.family.covariance", "expected full where patch.context is more than 0");
+        let clusters = gaussian.start == GaussianStart::Clusters;
+        problems.check(clusters, "patch.family.start", "expected clusters where patch.context is more than 0");
     }
 
     /// A step's batch is made of whole micro-batches.

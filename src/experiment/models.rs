@@ -46,6 +46,7 @@ pub fn save(folder: &StageFolder, config: &Config, stage: Stage, model: &Mixture
         ("protocol", config.protocol.name().to_owned()),
         ("transform", serde_json::to_value(view.transform)?.as_str().unwrap_or_default().to_owned()),
         ("patch_size", view.grid.patch.to_string()),
+        ("context", view.context.to_string()),
         ("clusters", model.patches().clusters().to_string()),
         ("readings", readings.join(" ")),
         (SHAPE, serde_json::to_string(&view.shape())?),
@@ -79,8 +80,11 @@ pub fn view(config: &Config, shape: PictureShape) -> Result<View> {
 /// # Errors
 /// As [`view`].
 pub fn stage_view(config: &Config, stage: Stage, shape: PictureShape) -> Result<View> {
-    let size = stage.patch_config(config, shape)?.size;
-    let view = View::new(shape, config.color, config.protocol.region(), size)?;
+    let (patch, region) = (stage.patch_config(config, shape)?, config.protocol.region());
+    let view = match patch.context {
+        0 => View::new(shape, config.color, region, patch.size)?,
+        context => View::windowed(shape, config.color, region, patch.size, context)?,
+    };
     if stage == Stage::PixelHclt { Ok(view) } else { view.transformed(config.transform) }
 }
 
@@ -113,6 +117,7 @@ fn built(saved: &Checkpoint, config: &Config, stage: Stage, device: Device) -> R
     let patches = patch::from_tensors(&patch_config, &view.ranges(), &tensors.under("patch"))?;
     let clusters = patches.clusters();
     let prior = match saved_parents(&tensors, view.patches())? {
+        None if patches.own_weights() => Prior::Given,
         None => Prior::Independent(even_weights(clusters, device)),
         Some(parents) => Prior::Tree(Box::new(latent_tree::uniform(
             &config.distill.tree,

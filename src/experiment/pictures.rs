@@ -30,7 +30,8 @@ pub fn draw(context: &Context, stage: Stage) -> Result<()> {
     let _guard = tch::no_grad_guard();
     match stage {
         Stage::Latents => draw_teacher(context),
-        Stage::Joint | Stage::EmOnly | Stage::PixelHclt => draw_model(context, stage),
+        Stage::EmOnly | Stage::PixelHclt => draw_model(context, stage),
+        _ if stage == Stage::last(context.config) => draw_model(context, stage),
         _ => Ok(()),
     }
 }
@@ -49,7 +50,7 @@ fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     let drawn = model.sample(SAMPLES, &mut rng(context.config.seed, "samples", 0));
     let samples = model.view().display(&drawn).to_device(Device::Cpu);
     write_sheet(context, &format!("{stage}-samples"), &samples, SAMPLES_SHEET)?;
-    if stage != Stage::Joint {
+    if stage != Stage::last(context.config) {
         return Ok(());
     }
     let means = Means::of(&context.data.valid, context, &mut |batch| {

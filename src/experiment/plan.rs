@@ -181,7 +181,7 @@ fn patch_numbers(
     (clusters, heads): (usize, usize),
     micro_batch: usize,
 ) -> Result<(f64, f64)> {
-    let (d, examples, clusters) = (view.variables(), (micro_batch * view.patches()) as f64, clusters as f64);
+    let (d, examples, clusters) = (view.numbers(), (micro_batch * view.patches()) as f64, clusters as f64);
     match &patch.family {
         FamilyConfig::Hclt(hclt) => {
             let categories: Vec<usize> = view.ranges().iter().map(|(low, high)| (high - low + 1) as usize).collect();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::config::Config;
 use crate::data::pictures::PictureShape;
 use crate::em::EmConfig;
-use crate::patch::config::{FamilyConfig, PatchConfig};
+use crate::patch::config::{FamilyConfig, GateConfig, PatchConfig};
 use crate::run::results::Role;
 
 /// A stage.
@@ -122,11 +122,18 @@ impl Stage {
     pub fn wanted(config: &Config) -> Vec<Self> {
         let has = |stage: &Self| match stage {
             Self::Growing => config.distill.growing.is_some(),
+            Self::Tree | Self::Joint if config.patch.context > 0 => false,
             Self::EmOnly => config.baselines.em_only.is_some(),
             Self::PixelHclt => config.baselines.pixel_hclt.is_some(),
             _ => true,
         };
         Self::ALL.into_iter().filter(has).collect()
+    }
+
+    /// The last stage of distillation: patches that see others have no latent tree.
+    #[must_use]
+    pub fn last(config: &Config) -> Self {
+        if config.patch.context > 0 { Self::Soft } else { Self::Joint }
     }
 
     /// The stage that it builds on.
@@ -194,7 +201,12 @@ impl Stage {
             shape.width
         );
         let parts = config.protocol.region().parts();
-        Ok(PatchConfig { size: shape.height / parts, family: FamilyConfig::Hclt(pixel.circuit.clone()) })
+        Ok(PatchConfig {
+            size: shape.height / parts,
+            context: 0,
+            gate: GateConfig::None,
+            family: FamilyConfig::Hclt(pixel.circuit.clone()),
+        })
     }
 
     /// Pictures that its model looks at in one go.

@@ -17,6 +17,7 @@ impl Mixture {
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let prior = match &self.prior {
             Prior::Independent(log_weights) => vec![(WEIGHTS.to_owned(), log_weights.shallow_clone())],
+            Prior::Given => Vec::new(),
             Prior::Tree(tree) => {
                 let mut named = tree.by_variable(tree.parameters());
                 named.push((PARENTS.to_owned(), parents_tensor(tree)));
@@ -43,6 +44,7 @@ impl Mixture {
             Prior::Independent(log_weights) => {
                 *log_weights = saved.doubles(WEIGHTS, &log_weights.size())?.to_device(log_weights.device());
             }
+            Prior::Given => {}
             Prior::Tree(tree) => {
                 let new = Parameters::uniform(tree.plan(), tree.kind(), tree.device());
                 tree.put_by_variable(&new, &saved, &(0..1))?;

@@ -57,6 +57,24 @@ impl Mask {
 }
 
 impl Mixture {
+    /// Patches that see others are known in raster order: a mask `[B, L, numbers]` observes all of the patches up to one, and
+    /// nothing after it.
+    fn check_prefix(&self, observed: &Tensor) -> Result<()> {
+        let own = self.view.variables() as i64;
+        let patch = |t: &Tensor| t.narrow(-1, self.view.numbers() as i64 - own, own).to_kind(Kind::Int64);
+        let inside = self.view.observed().map_or_else(|| observed.ones_like(), |inside| inside.expand_as(observed));
+        let count = |t: &Tensor| patch(t).sum_dim_intlist(-1, false, Kind::Int64);
+        let (seen, all) = (count(observed), count(&inside));
+        let later = seen.gt(0).narrow(1, 1, seen.size()[1] - 1);
+        let earlier_cut = seen.lt_tensor(&all).narrow(1, 0, seen.size()[1] - 1);
+        let broken = later.logical_and(&earlier_cut.cumsum(1, Kind::Int64).gt(0)).any();
+        require!(
+            broken.int64_value(&[]) == 0,
+            "patches with context have marginals of the first patches in raster order only: a patch is known given the pixels above it and to its left, and what is not observed there has no closed sum"
+        );
+        Ok(())
+    }
+
     /// The patches `[B, L, D]` of which only the pixels of a mask were observed.
     ///
     /// # Errors
@@ -68,7 +86,7 @@ impl Mixture {
             "marginals of pixels are not exact here: the model is one of wavelet coefficients, each of which mixes many pixels\n  train with transform: none"
         );
         let grid = &self.view.grid;
-        let [height, width] = [grid.rows, grid.cols].map(|n| (n * grid.patch) as i64);
+        let [height, width] = self.view.size().map(|n| n as i64);
         let (size, count) = (mask.0.size(), patches.values().size()[0]);
         require!(
             size[size.len() - 2..] == [height, width],
@@ -78,6 +96,10 @@ impl Mixture {
         );
         require!(size.len() == 2 || size[0] == count, "there are {} masks for {count} pictures", size[0]);
         let by_number = mask.0.reshape([-1, height, width, 1]).expand([-1, -1, -1, grid.channels as i64], false);
-        Ok(patches.with_observed(&grid.cut(&by_number)))
+        let observed = self.view.cut(&by_number);
+        if self.view.context > 0 {
+            self.check_prefix(&observed)?;
+        }
+        Ok(patches.with_observed(&observed))
     }
 }

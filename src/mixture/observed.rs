@@ -42,8 +42,7 @@ impl Observed {
 
     /// None for all pixels.
     fn mask(self, model: &Mixture) -> Option<Mask> {
-        let grid = &model.view.grid;
-        let [height, width] = [grid.rows, grid.cols].map(|n| (n * grid.patch) as i64);
+        let [height, width] = model.view.size().map(|n| n as i64);
         match self {
             Self::All => None,
             Self::Top => Some(Mask::top(height, width)),

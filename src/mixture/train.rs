@@ -168,7 +168,7 @@ impl<'a> Training<'a> {
                 let new = &share / share.sum(Kind::Double);
                 *log_weights = (log_weights.exp() * (1.0 - eta) + new * eta).log();
             }
-            (Prior::Tree(_), None) => {}
+            (Prior::Tree(_), None) | (Prior::Given, _) => {}
         }
     }
 

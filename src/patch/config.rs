@@ -1,5 +1,6 @@
 //! What an experiment says about patches and their circuits.
 
+mod context;
 mod gaussian;
 mod hclt;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Reading;
 use crate::refusal::Problems;
+pub use context::{ContextConfig, GateConfig, NetworkConfig, WindowShape};
 pub use gaussian::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 pub use hclt::HcltConfig;
 
@@ -17,6 +19,13 @@ pub use hclt::HcltConfig;
 pub struct PatchConfig {
     /// Side length in pixels.
     pub size: usize,
+    /// Pixels around a patch, above it and to its left, that its circuit sees (Gaussians only): the picture model becomes a
+    /// chain of conditional circuits, without a latent tree. 0 for patches that see themselves alone.
+    #[serde(default)]
+    pub context: usize,
+    /// With a context: who weighs the experts.
+    #[serde(default)]
+    pub gate: GateConfig,
     /// Family of the patch circuits.
     pub family: FamilyConfig,
 }
@@ -65,9 +74,19 @@ pub enum Start {
 }
 
 impl PatchConfig {
+    /// The context, where patches have one.
+    #[must_use]
+    pub fn context(&self) -> Option<ContextConfig> {
+        let context = ContextConfig { patch: self.size, context: self.context, gate: self.gate };
+        (self.context > 0).then_some(context)
+    }
+
     /// Note what is wrong with the values.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         problems.check(self.size > 0, format!("{path}.size"), "expected at least 1, found 0");
+        self.gate.check(&format!("{path}.gate"), problems);
+        let gated = self.gate != GateConfig::None;
+        problems.check(!gated || self.context > 0, format!("{path}.gate"), "expected none: the patches have no context");
         let path = format!("{path}.family");
         match &self.family {
             FamilyConfig::Hclt(hclt) => hclt.check(&path, problems),

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
 use super::config::{FamilyConfig, PatchConfig, Start};
+use super::context::{self, ContextPatches};
 use super::gaussian::{self, GaussianPatches};
 use super::hclt::{self, HcltPatches};
 use super::model::PatchModel;
@@ -17,7 +18,10 @@ use crate::run::checkpoint::Named;
 pub fn from_tensors(config: &PatchConfig, ranges: &[(i64, i64)], saved: &Named) -> Result<Box<dyn PatchModel>> {
     Ok(match &config.family {
         FamilyConfig::Hclt(hclt) => Box::new(HcltPatches::from_tensors(hclt, ranges, saved)?),
-        FamilyConfig::Gaussian(gaussian) => Box::new(GaussianPatches::from_tensors(gaussian, ranges, saved)?),
+        FamilyConfig::Gaussian(gaussian) => match config.context() {
+            None => Box::new(GaussianPatches::from_tensors(gaussian, ranges, saved)?),
+            Some(context) => Box::new(ContextPatches::from_tensors(gaussian, &context, ranges, saved)?),
+        },
     })
 }
 
@@ -35,6 +39,9 @@ pub fn start(
 ) -> Result<Box<dyn PatchModel>> {
     Ok(match &config.family {
         FamilyConfig::Hclt(hclt) => Box::new(hclt::start::from_members(hclt, members, ranges, from, device, rng)?),
-        FamilyConfig::Gaussian(gaussian) => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
+        FamilyConfig::Gaussian(gaussian) => match config.context() {
+            None => Box::new(gaussian::start::from_members(gaussian, members, ranges, device)?),
+            Some(around) => Box::new(context::start::from_members(gaussian, &around, members, ranges, device, rng)?),
+        },
     })
 }

@@ -77,6 +77,20 @@ pub trait Infer: Any {
     /// Parameters as named tensors.
     fn tensors(&self) -> Vec<(String, Tensor)>;
 
+    /// Whether the weights of the clusters are the family's own, given what it sees around a patch: likelihoods then
+    /// contain them.
+    fn own_weights(&self) -> bool {
+        false
+    }
+
+    /// Those weights as logarithms `[N, K]`; for families that have such.
+    ///
+    /// # Errors
+    /// When patches have another size, and where the weights are not the family's.
+    fn weights(&self, _: &PatchEvidence) -> Result<Tensor> {
+        Err(crate::refusal!("these patches have no weights of their own"))
+    }
+
     /// Patches `[N, D]`, all of them observed, as the family learns from them.
     fn complete(&self, patches: &Tensor) -> PatchEvidence {
         PatchEvidence::new(patches, self.readings()[0])

@@ -8,7 +8,7 @@
 mod saved;
 
 use super::Teacher;
-use super::adam::{Adam, one_cycle};
+use crate::adam::{Adam, one_cycle};
 use super::quantiser::{Quantised, Quantiser, Usage, stream};
 use super::vqvae::{CodePrior, VqVae, VqVaeConfig};
 use super::weights::NamedTensors;

@@ -281,8 +281,8 @@ impl Component {
     }
 }
 
-/// The nearest matrix, for the likelihood, whose eigenvalues are at least the floor.
-fn floored(shape: &Tensor, floor: f64) -> Tensor {
+/// The nearest symmetric matrix, for the likelihood, whose eigenvalues are at least the floor.
+pub fn floored(shape: &Tensor, floor: f64) -> Tensor {
     let eye = Tensor::eye(shape.size()[0], (Kind::Double, shape.device()));
     let (_, info) = (shape - &eye * (floor * (1.0 - 1e-9))).linalg_cholesky_ex(false, false);
     if info.int64_value(&[]) == 0 {

@@ -41,10 +41,10 @@ impl Kept {
 }
 
 /// Patches that have the same variables observed.
-pub(super) struct Group {
-    mask: Vec<bool>,
+pub(in crate::patch) struct Group {
+    pub(in crate::patch) mask: Vec<bool>,
     /// Numbers of the patches.
-    pub(super) rows: Tensor,
+    pub(in crate::patch) rows: Tensor,
     /// Numbers of the observed variables, and of the missing ones.
     pub(super) observed: Tensor,
     pub(super) missing: Tensor,
@@ -105,7 +105,7 @@ impl Group {
 }
 
 /// The patches by what of them is observed, `[N, D]`, in a fixed order.
-pub(super) fn groups(observed: &Tensor) -> Vec<Group> {
+pub(in crate::patch) fn groups(observed: &Tensor) -> Vec<Group> {
     let (n, d) = observed.size2().expect("masks of patches are [N, D]");
     let seen: Vec<bool> = Vec::try_from(observed.contiguous().view(-1)).expect("flags");
     let mut by_mask: BTreeMap<&[bool], Vec<i64>> = BTreeMap::new();

@@ -86,7 +86,7 @@ impl Component {
 }
 
 /// ln [Phi(y + half) - Phi(y - half)], open to the side where a variable is at the end of its range.
-fn log_interval(y: &Tensor, half: &Tensor, x: &Integers) -> Tensor {
+pub fn log_interval(y: &Tensor, half: &Tensor, x: &Integers) -> Tensor {
     let upper = (y + half).masked_fill(&x.highest, f64::INFINITY);
     let lower = (y - half).masked_fill(&x.lowest, f64::NEG_INFINITY);
     // Mirrored to the left, where both logarithms are exact.

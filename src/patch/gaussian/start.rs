@@ -55,7 +55,7 @@ pub fn from_members(
 }
 
 /// Mean `[D]` and covariance `[D, D]` of x `[N, D]`, float64.
-fn moments(x: &Tensor) -> (Tensor, Tensor) {
+pub fn moments(x: &Tensor) -> (Tensor, Tensor) {
     let mean = x.mean_dim([0i64].as_slice(), false, Kind::Double);
     let d = mean.size()[0];
     let mut scatter = Tensor::zeros([d, d], (Kind::Double, mean.device()));

@@ -2,8 +2,8 @@
 //!
 //! The moments are plain tensors that can be saved, so that a resumed training equals an unbroken one.
 
-use super::weights::NamedTensors;
 use std::f64::consts::PI;
+
 use tch::Tensor;
 
 const FIRST_DECAY: f64 = 0.9;
@@ -46,10 +46,15 @@ impl Adam {
     pub fn descend(&mut self, loss: &Tensor, rate: f64, step: u64) {
         let parameters: Vec<&Tensor> = self.slots.iter().map(|slot| &slot.parameter).collect();
         let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
+        self.descend_along(&gradients, rate, step);
+    }
+
+    /// Step number `step` (from 1) down these gradients, one for every parameter in order.
+    pub fn descend_along(&mut self, gradients: &[Tensor], rate: f64, step: u64) {
         let _guard = tch::no_grad_guard();
         let correction = |decay: f64| 1.0 - decay.powf(step as f64);
         let (first, second) = (correction(FIRST_DECAY), correction(SECOND_DECAY));
-        for (slot, gradient) in self.slots.iter_mut().zip(&gradients) {
+        for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
             let _ = slot.first.lerp_(gradient, 1.0 - FIRST_DECAY);
             let _ = slot.second.lerp_(&gradient.square(), 1.0 - SECOND_DECAY);
             let spread = (&slot.second / second).sqrt() + EPSILON;
@@ -67,7 +72,7 @@ impl Adam {
 
     /// The moments under the names `first.NAME` and `second.NAME`; they share their memory with the optimiser.
     #[must_use]
-    pub fn moments(&self) -> NamedTensors {
+    pub fn moments(&self) -> Vec<(String, Tensor)> {
         let both = |slot: &Slot| {
             [
                 (format!("first.{}", slot.name), slot.first.shallow_clone()),

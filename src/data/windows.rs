@@ -1,0 +1,118 @@
+//! Windows: patches with the pixels around them that come before them in raster order of patches.
+//!
+//! Around a patch of side p, with context t, a window holds the t rows above it, from t columns left of the patch to t
+//! columns right of it, and the t columns left of it. Its numbers are, in this order, the context (row, column, channel)
+//! and the patch (row, column, channel). A picture of any size is covered by patches from its top left corner; what of a
+//! window lies outside of the picture, in the context or in patches at the lower and right edges, is not observed.
+
+use tch::{Device, Kind, Tensor};
+
+use super::patches::PatchGrid;
+
+/// Pixels of context on each side of a patch, and the grid of the patches.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// t.
+    pub context: usize,
+    /// Patches that cover the picture.
+    pub grid: PatchGrid,
+    /// Height and width of the picture in pixels.
+    pub size: [usize; 2],
+}
+
+impl Windows {
+    /// Pixels of a context.
+    #[must_use]
+    pub fn context_pixels(&self) -> usize {
+        let (t, p) = (self.context, self.grid.patch);
+        t * (2 * t + p) + p * t
+    }
+
+    /// Numbers of a window: those of its context, then those of its patch.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        (self.context_pixels() + self.grid.patch * self.grid.patch) * self.grid.channels
+    }
+
+    /// The windows of pictures `[B, H, W, C]`, zero where nothing is: `[B, L, numbers]`.
+    pub fn cut(&self, pictures: &Tensor) -> Tensor {
+        let [t, p, rows, cols] = [self.context, self.grid.patch, self.grid.rows, self.grid.cols].map(|n| n as i64);
+        let [height, width] = self.size.map(|n| n as i64);
+        let padded = pictures.constant_pad_nd([0, 0, t, t + cols * p - width, t, rows * p - height]);
+        let windows = padded.unfold(1, t + p, p).unfold(2, p + 2 * t, p); // [B, rows, cols, C, t + p, p + 2t]
+        let windows = windows.permute([0, 1, 2, 4, 5, 3]).reshape([
+            pictures.size()[0],
+            rows * cols,
+            (t + p) * (p + 2 * t),
+            self.grid.channels as i64,
+        ]);
+        windows.index_select(2, &self.pixels().to_device(pictures.device())).flatten(2, 3)
+    }
+
+    /// What of every window lies inside of the picture: bool `[L, numbers]`.
+    #[must_use]
+    pub fn observed(&self) -> Tensor {
+        let [height, width] = self.size.map(|n| n as i64);
+        let inside = Tensor::ones([1, height, width, self.grid.channels as i64], (Kind::Bool, Device::Cpu));
+        self.cut(&inside).get(0)
+    }
+
+    /// Places of the windows that lie inside of the picture altogether: int64 `[n]`.
+    #[must_use]
+    pub fn whole(&self) -> Tensor {
+        self.observed().all_dim(1, false).nonzero().squeeze_dim(1)
+    }
+
+    /// Places of a window's pixels in the rectangle of t + p rows and p + 2t columns around it: context first.
+    fn pixels(&self) -> Tensor {
+        let (t, p) = (self.context, self.grid.patch);
+        let width = p + 2 * t;
+        let all = || (0..t + p).flat_map(|row| (0..width).map(move |col| (row, col)));
+        let is_patch = |&(row, col): &(usize, usize)| row >= t && col >= t && col < t + p;
+        let is_context = |&(row, col): &(usize, usize)| row < t || col < t;
+        let order = all().filter(is_context).chain(all().filter(is_patch));
+        Tensor::from_slice(&order.map(|(row, col)| (row * width + col) as i64).collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::patches::Region;
+    use crate::data::pictures::PictureShape;
+
+    /// 100 * row + column, from 1 on.
+    fn numbered(height: i64, width: i64) -> Tensor {
+        let axis = |n: i64| Tensor::arange(n, (Kind::Int64, Device::Cpu)) + 1;
+        (axis(height).unsqueeze(1) * 100 + axis(width)).reshape([1, height, width, 1])
+    }
+
+    fn windows(height: usize, width: usize) -> Windows {
+        let shape = PictureShape { height, width, channels: 1, levels: 256 };
+        let grid = PatchGrid::covering(shape, 2, Region::Whole).unwrap();
+        Windows { context: 1, grid, size: [height, width] }
+    }
+
+    #[test]
+    fn a_window_is_what_was_seen_around_a_patch_and_the_patch() {
+        let windows = windows(4, 6);
+        assert_eq!((windows.context_pixels(), windows.numbers()), (6, 10));
+        let cut = windows.cut(&numbered(4, 6));
+        let fifth = Vec::<i64>::try_from(cut.get(0).get(4)).unwrap(); // rows 3 and 4, columns 3 and 4
+        assert_eq!(fifth, [202, 203, 204, 205, 302, 402, 303, 304, 403, 404]);
+        let first = Vec::<i64>::try_from(cut.get(0).get(0)).unwrap();
+        assert_eq!(first, [0, 0, 0, 0, 0, 0, 101, 102, 201, 202]);
+        assert_eq!(Vec::<i64>::try_from(windows.whole()).unwrap(), [4]);
+    }
+
+    #[test]
+    fn pictures_of_any_size_are_covered_and_nothing_outside_is_observed() {
+        for (height, width) in [(1, 1), (1, 5), (3, 2), (5, 7)] {
+            let windows = windows(height, width);
+            let patch = windows.observed().narrow(1, windows.context_pixels() as i64, 4);
+            let seen = windows.cut(&numbered(height as i64, width as i64)).get(0);
+            assert_eq!(patch.sum(Kind::Int64).int64_value(&[]), (height * width) as i64, "every pixel is in one patch");
+            assert_eq!(seen.ne(0), windows.observed());
+        }
+    }
+}
