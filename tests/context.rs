@@ -260,7 +260,7 @@ fn nats_of_contrasts(gate: GateConfig) -> f64 {
     let parts = LearningParts { patches: true, prior: true };
     let mut training = Training::new(&mut model, parts, &EmConfig::default(), 100);
     for _ in 0..60 {
-        training.accumulate(&windows).unwrap();
+        let _ = training.accumulate(&windows).unwrap();
         training.step(1.0);
     }
     -training.accumulate(&windows).unwrap().sum(Kind::Double).double_value(&[]) / 1000.0

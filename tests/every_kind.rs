@@ -73,6 +73,17 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             &["ColorSpace.ycocg_r", "ScaleGroups.luma_chroma", "FamilyConfig.gaussian", "Covariance.full"],
             own(&[COLOUR, "color=ycocg_r", &format!("{GAUSSIAN}, scale_groups: luma_chroma}}")]),
         ),
+        (
+            &["GateConfig.none"],
+            own(&["patch={size: 2, context: 1, family: {kind: gaussian, scales: 3}}", "teacher.patch=2"]),
+        ),
+        (
+            &["GateConfig.network"],
+            own(&[
+                "patch={size: 2, context: 1, gate: {kind: network, units: 4}, family: {kind: gaussian, scales: 3}}",
+                "teacher.patch=2",
+            ]),
+        ),
         (&["Transform.cdf53_integer"], own(&["transform=cdf53_integer"])),
         (
             &["Transform.cdf53", "ScaleGroups.one", "GaussianStart.clusters", "Covariance.low_rank"],

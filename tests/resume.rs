@@ -13,7 +13,7 @@ use lvd::group::Alone;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, PatchConfig, Start};
+use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, Start};
 use lvd::patch::{self, PatchEvidence, Reading};
 use lvd::random::{Draws, rng};
 use lvd::run::checkpoint::Named;
@@ -23,9 +23,12 @@ use tch::{Device, Kind, Tensor};
 const BOTH: LearningParts = LearningParts { patches: true, prior: true };
 const PICTURES: usize = 64;
 
-fn view() -> View {
+fn view(config: &PatchConfig) -> View {
     let shape = PictureShape { height: 4, width: 4, channels: 1, levels: 12 };
-    View::new(shape, ColorSpace::Grey, Region::Whole, 2).unwrap()
+    match config.context {
+        0 => View::new(shape, ColorSpace::Grey, Region::Whole, config.size).unwrap(),
+        context => View::windowed(shape, ColorSpace::Grey, Region::Whole, config.size, context).unwrap(),
+    }
 }
 
 /// Pictures of three kinds: dark, middle, bright; u8 `[PICTURES, 4, 4, 1]`.
@@ -46,24 +49,30 @@ fn evidence(model: &Mixture, step: u64) -> PatchEvidence {
     model.evidence(&pictures(step), model.readings()[0], &draws).unwrap()
 }
 
-fn start(family: &FamilyConfig) -> Mixture {
-    let config = PatchConfig { size: 2, context: 0, gate: GateConfig::None, family: family.clone() };
-    let integers = view().integers(&pictures(0)).unwrap().view([-1, 4]);
-    let patches = match family {
+fn start(config: &PatchConfig) -> Mixture {
+    let view = view(config);
+    let integers = view.integers(&pictures(0)).unwrap();
+    let integers = view.whole().map_or_else(|| integers.shallow_clone(), |whole| integers.index_select(1, &whole));
+    let integers = integers.reshape([-1, view.numbers() as i64]);
+    let patches = match config.family {
         FamilyConfig::Hclt(_) => integers,
         FamilyConfig::Gaussian(_) => integers.to_kind(Kind::Float) + 0.5,
     };
     // Different patches for every cluster, so that their trees and marginals differ.
     let members: Vec<Tensor> = (0..3).map(|k| patches.narrow(0, k * 64, 64 + 20 * k)).collect();
+    let mut random = rng(1, "start", 0);
     let patches =
-        patch::start(&config, &members, &view().ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0))
-            .unwrap();
-    Mixture::independent(view(), patches, even_weights(3, Device::Cpu))
+        patch::start(config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut random).unwrap();
+    if patches.own_weights() {
+        return Mixture::gated(view, patches);
+    }
+    Mixture::independent(view, patches, even_weights(3, Device::Cpu))
 }
 
 /// Clusters by code for all patches: none has the last one, so that it loses its data.
-fn without_last() -> Tensor {
-    Tensor::arange(PICTURES as i64 * 4, (Kind::Int64, Device::Cpu)).remainder(2).view([-1, 4])
+fn without_last(model: &Mixture) -> Tensor {
+    let positions = model.view().patches() as i64;
+    Tensor::arange(PICTURES as i64 * positions, (Kind::Int64, Device::Cpu)).remainder(2).view([-1, positions])
 }
 
 fn steps(training: &mut Training, range: std::ops::Range<u64>) {
@@ -79,7 +88,7 @@ fn saved(training: &Training) -> BTreeMap<String, Tensor> {
     all.map(|(name, tensor)| (name, tensor.copy())).collect()
 }
 
-fn families() -> Vec<(&'static str, FamilyConfig, EmConfig)> {
+fn families() -> Vec<(&'static str, PatchConfig, EmConfig)> {
     let em = EmConfig { batch: 0, ..EmConfig::default() };
     let hclt = HcltConfig { states: 3, ..HcltConfig::default() };
     let back_off = EmConfig { back_off: Some(BackOffConfig { pseudocount: 2.0, run: 3 }), ..em.clone() };
@@ -87,7 +96,18 @@ fn families() -> Vec<(&'static str, FamilyConfig, EmConfig)> {
     let logistic = HcltConfig { inputs: InputFamily::DiscretisedLogistic, ..hclt.clone() };
     let gaussian = GaussianConfig { scales: 3, ..GaussianConfig::default() };
     let low_rank = GaussianConfig { covariance: Covariance::LowRank { rank: 2 }, ..gaussian.clone() };
-    vec![
+    let around = |gate, gaussian: &GaussianConfig| PatchConfig {
+        size: 1,
+        context: 1,
+        gate,
+        family: FamilyConfig::Gaussian(gaussian.clone()),
+    };
+    let network = GateConfig::Network(NetworkConfig { units: 4, rate: 0.01, experts_every: 2 });
+    let mut all = vec![
+        ("patches with context", around(GateConfig::None, &gaussian), em.clone()),
+        ("patches with context and a gate", around(network, &gaussian), em.clone()),
+    ];
+    let alone = [
         ("a tree by itself", FamilyConfig::Hclt(hclt.clone()), em.clone()),
         ("trees in forests of two", FamilyConfig::Hclt(HcltConfig { forest: 2, ..hclt.clone() }), em.clone()),
         ("inputs that back off", FamilyConfig::Hclt(HcltConfig { forest: 3, ..hclt.clone() }), back_off),
@@ -95,7 +115,10 @@ fn families() -> Vec<(&'static str, FamilyConfig, EmConfig)> {
         ("logistic inputs", FamilyConfig::Hclt(logistic), em.clone()),
         ("Gaussians", FamilyConfig::Gaussian(gaussian), em.clone()),
         ("Gaussians of low rank", FamilyConfig::Gaussian(low_rank), em),
-    ]
+    ];
+    let config = |family| PatchConfig { size: 2, context: 0, gate: GateConfig::None, family };
+    all.extend(alone.map(|(name, family, em)| (name, config(family), em)));
+    all
 }
 
 #[test]
@@ -105,14 +128,15 @@ fn a_training_resumed_after_a_reseed_equals_the_unbroken_one() {
         let mut training = Training::new(&mut unbroken, BOTH, &em, PICTURES);
         steps(&mut training, 0..2);
         let patches = evidence(training.model, 2);
-        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.accumulate_assigned(&patches, &without_last(training.model)).unwrap();
         training.step(0.4);
         // What the model saw so far counts too: look once, then only at a cluster that has lost everything.
         training.reseed(&mut rng(5, "reseed", 0)).unwrap();
-        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.accumulate_assigned(&patches, &without_last(training.model)).unwrap();
         training.step(0.4);
         let lost = training.reseed(&mut rng(5, "reseed", 1)).unwrap();
-        assert_eq!(lost.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [2], "{name}");
+        let expected: &[usize] = if training.model.patches().own_weights() { &[] } else { &[2] };
+        assert_eq!(lost.iter().map(|(to, _)| *to).collect::<Vec<_>>(), expected, "{name}");
         let state = saved(&training);
         steps(&mut training, 3..6);
         let expected = saved(&training);
@@ -140,7 +164,7 @@ fn the_best_model_is_read_back_while_its_training_goes_on() {
         let mut training = Training::new(&mut model, BOTH, &em, PICTURES);
         steps(&mut training, 0..1);
         let patches = evidence(training.model, 1);
-        training.accumulate_assigned(&patches, &without_last()).unwrap();
+        training.accumulate_assigned(&patches, &without_last(training.model)).unwrap();
         training.step(0.4);
         training.reseed(&mut rng(5, "reseed", 1)).unwrap();
         model.restore(&Named::new(&before)).unwrap_or_else(|error| panic!("{name}: {error:#}"));
@@ -197,7 +221,8 @@ fn a_step_from_an_empty_batch_changes_nothing() {
         }
         if reading == Reading::Density {
             let none = model.evidence(&none, Reading::Ordered, &nothing).unwrap();
-            assert_eq!(model.patch_log_likelihood(&none).unwrap().size(), [0, 4, 3]);
+            let positions = model.view().patches() as i64;
+            assert_eq!(model.patch_log_likelihood(&none).unwrap().size(), [0, positions, 3]);
         }
     }
 }
@@ -243,10 +268,14 @@ fn a_small_given_cluster_keeps_its_own_patches_through_a_whole_training() {
             watched: 16,
         };
         // One patch of 512 in the last cluster: below a hundredth of the even share of 171.
-        let bright: Vec<i64> = (0..2 * PICTURES).flat_map(|i| [i64::from(i % PICTURES % 3 == 2); 4]).collect();
-        let codes = Tensor::from_slice(&bright).view([-1, 4]);
-        let _ = codes.get(0).get(0).fill_(2);
         let mut model = start(&family);
+        if model.patches().own_weights() {
+            continue;
+        }
+        let positions = model.view().patches();
+        let bright = (0..2 * PICTURES).flat_map(|i| std::iter::repeat_n(i64::from(i % PICTURES % 3 == 2), positions));
+        let codes = Tensor::from_slice(&bright.collect::<Vec<_>>()).view([-1, positions as i64]);
+        let _ = codes.get(0).get(0).fill_(2);
         let trees = |model: &Mixture| {
             model.tensors().into_iter().find(|(name, _)| name == "patch.trees").map(|(_, t)| t.copy())
         };
@@ -269,7 +298,8 @@ fn part(patches: &PatchEvidence, start: i64, len: i64) -> PatchEvidence {
 #[test]
 fn two_halves_summed_at_the_seam_equal_one_whole() {
     for (name, family, em) in families() {
-        for tree in [false, true] {
+        // Patches with context have no latent tree.
+        for tree in [false, true].into_iter().take(if family.context > 0 { 1 } else { 2 }) {
             let with_prior = || {
                 let model = start(&family);
                 if !tree {
@@ -303,7 +333,9 @@ fn two_halves_summed_at_the_seam_equal_one_whole() {
                 assert_eq!(first[tensor], second[tensor], "{name}: {tensor}: both halves end in the same numbers");
                 let scale = value.abs().max().double_value(&[]).max(1.0);
                 let apart = (&first[tensor] - value).abs().max().double_value(&[]) / scale;
-                assert!(apart < 2e-5, "{name}, tree {tree}: {tensor} differs by {apart}");
+                // Adam divides small gradients by their size, and with them their rounding.
+                let most = if tensor.contains("gate") { 1e-3 } else { 5e-5 };
+                assert!(apart < most, "{name}, tree {tree}: {tensor} differs by {apart}");
             }
         }
     }

@@ -118,7 +118,7 @@ impl Gate {
         let (about_near, there_near) = (about.index_select(1, &near), there.index_select(1, &near));
         let near = (over(&about_near.square()) / over(&there_near).clamp_min(1.0) + 1.0).log() * 0.5;
         let features =
-            [(about / &contrast), contrast.log(), near, mean / SPREAD, there].map(|part| part.reshape([n, -1]));
+            [(about / &contrast), contrast.log(), near, mean / SPREAD, there].map(|part| part.flatten(1, 2));
         Tensor::cat(&features, 1)
     }
 
