@@ -102,7 +102,7 @@ fn families() -> Vec<(&'static str, PatchConfig, EmConfig)> {
         gate,
         family: FamilyConfig::Gaussian(gaussian.clone()),
     };
-    let network = GateConfig::Network(NetworkConfig { units: 4, rate: 0.01, experts_every: 2 });
+    let network = GateConfig::Network(NetworkConfig { units: 4, rate: 0.01, experts_every: 3 });
     let mut all = vec![
         ("patches with context", around(GateConfig::None, &gaussian), em.clone()),
         ("patches with context and a gate", around(network, &gaussian), em.clone()),

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::expert::{Common, Expert, Regression, Step};
 use super::experts::ContextPatches;
 use super::gate::Gate;
-use super::moments::{Moments, Part};
+use super::moments::{self, Moments};
 use super::sample;
 use crate::em::EmConfig;
 use crate::group::{Sum, sum_number};
@@ -129,13 +129,17 @@ impl Learn for ContextPatches {
     }
 
     fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
+        if let Some(gate) = &mut self.gate {
+            gate.statistics(sum)?;
+        }
+        // What the experts will not move by yet goes on being added up.
+        if !self.experts_move() {
+            return Ok(());
+        }
         for expert in &mut self.experts {
             let batch = expert.batch.take().unwrap_or_else(|| Moments::zeros(&self.common));
             batch.tensors().into_iter().try_for_each(&mut *sum)?;
             expert.batch = Some(batch);
-        }
-        if let Some(gate) = &mut self.gate {
-            gate.statistics(sum)?;
         }
         sum_number(&mut self.batch, sum)
     }
@@ -145,9 +149,9 @@ impl Learn for ContextPatches {
         if let Some(gate) = &mut self.gate {
             gate.step(eta);
         }
+        let experts_move = self.experts_move();
         self.steps += 1;
-        let every = self.gate.as_ref().map_or(1, Gate::experts_every);
-        if self.batch <= 0.0 || !self.steps.is_multiple_of(every) {
+        if self.batch <= 0.0 || !experts_move {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
@@ -161,12 +165,16 @@ impl Learn for ContextPatches {
     }
 
     fn learning_state(&self) -> Vec<(String, Tensor)> {
-        let memories: Vec<Moments> = self.experts.iter().map(|e| e.remembered(self.examples, &self.common)).collect();
-        let stacked = |i: usize| Tensor::stack(&memories.iter().map(|m| m.tensors()[i]).collect::<Vec<_>>(), 0);
-        let names = memory_names(self.common.groups.len());
-        let mut all: Vec<_> = names.into_iter().enumerate().map(|(i, name)| (name, stacked(i))).collect();
+        let remembered = self.experts.iter().map(|expert| expert.remembered(self.examples, &self.common));
+        let mut all = moments::stacked("memory", &remembered.collect::<Vec<_>>());
+        if self.experts.iter().any(|expert| expert.batch.is_some()) {
+            let zeros = || Moments::zeros(&self.common);
+            let pending = self.experts.iter().map(|expert| expert.batch.as_ref().map_or_else(zeros, Moments::copy));
+            all.extend(moments::stacked("pending", &pending.collect::<Vec<_>>()));
+        }
         all.extend(self.gate.iter().flat_map(|gate| gate.learning_state()));
         all.push(("memory.steps".to_owned(), Tensor::from(self.steps as f64)));
+        all.push(("memory.batch".to_owned(), Tensor::from(self.batch)));
         all
     }
 
@@ -176,39 +184,23 @@ impl Learn for ContextPatches {
 
     fn restore_learning(&mut self, saved: &Named) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let (k, s) = (self.experts.len() as i64, self.common.count());
-        let scales = saved.doubles("memory.scales", &[k, s])?;
-        let expected = saved.doubles("memory.expected", &[k, s])?;
-        let mut parts = Vec::new();
-        for (g, (start, width)) in self.common.spans().enumerate() {
-            let end = start + width;
-            parts.push([
-                saved.doubles(&format!("memory.weight.{g}"), &[k])?,
-                saved.doubles(&format!("memory.first.{g}"), &[k, end])?,
-                saved.doubles(&format!("memory.second.{g}"), &[k, end, end])?,
-            ]);
+        let remembered = moments::unstacked("memory", saved, self.experts.len(), &self.common)?;
+        for (expert, moments) in self.experts.iter_mut().zip(remembered) {
+            expert.memory = Some(moments);
         }
-        for (k, expert) in (0..).zip(&mut self.experts) {
-            let part = |[weight, first, second]: &[&Tensor; 3]| Part {
-                weight: weight.get(k).copy(),
-                first: first.get(k).copy(),
-                second: second.get(k).copy(),
-            };
-            let parts = parts.iter().map(part).collect();
-            expert.memory = Some(Moments { scales: scales.get(k).copy(), expected: expected.get(k).copy(), parts });
+        if saved.has("pending.scales") {
+            let pending = moments::unstacked("pending", saved, self.experts.len(), &self.common)?;
+            for (expert, moments) in self.experts.iter_mut().zip(pending) {
+                expert.batch = Some(moments);
+            }
         }
+        self.batch = saved.doubles("memory.batch", &[])?.double_value(&[]);
         self.steps = saved.doubles("memory.steps", &[])?.double_value(&[]) as u64;
         match &mut self.gate {
             Some(gate) => gate.restore_learning(saved),
             None => Ok(()),
         }
     }
-}
-
-/// Names of the decayed statistics in a checkpoint, in the order of the moments' tensors.
-fn memory_names(groups: usize) -> Vec<String> {
-    let part = |g: usize| ["weight", "first", "second"].map(|name| format!("memory.{name}.{g}"));
-    ["memory.scales", "memory.expected"].map(str::to_owned).into_iter().chain((0..groups).flat_map(part)).collect()
 }
 
 /// Windows of which everything is observed, with their weights.
@@ -262,6 +254,11 @@ impl Grow for ContextPatches {
 }
 
 impl ContextPatches {
+    /// Whether the next step moves the experts: where there is a gate, they move with some of its steps only.
+    fn experts_move(&self) -> bool {
+        (self.steps + 1).is_multiple_of(self.gate.as_ref().map_or(1, Gate::experts_every))
+    }
+
     /// Take up the parameters of [`tensors`](Infer::tensors).
     pub(super) fn take(&mut self, saved: &Named) -> Result<()> {
         let _guard = tch::no_grad_guard();

@@ -1,8 +1,10 @@
 //! Weighted sums over windows that an expert's M-step is made from.
 
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::expert::Common;
+use crate::run::checkpoint::Named;
 
 /// Sums over windows, weighted by posteriors; float64. Those of a batch are about the expert's means, those of the whole
 /// data set about the origin.
@@ -82,4 +84,35 @@ impl Moments {
         let parts = self.parts.iter().map(part).collect();
         Self { scales: self.scales.copy(), expected: self.expected.copy(), parts }
     }
+}
+
+/// Names of the tensors of [`Moments::tensors`], behind a prefix.
+fn names(prefix: &str, groups: usize) -> Vec<String> {
+    let part = |g: usize| ["weight", "first", "second"].map(|name| format!("{prefix}.{name}.{g}"));
+    let scales = ["scales", "expected"].map(|name| format!("{prefix}.{name}"));
+    scales.into_iter().chain((0..groups).flat_map(part)).collect()
+}
+
+/// The moments of all experts as tensors by name, the expert first.
+#[must_use]
+pub fn stacked(prefix: &str, all: &[Moments]) -> Vec<(String, Tensor)> {
+    let of = |i: usize| Tensor::stack(&all.iter().map(|moments| moments.tensors()[i]).collect::<Vec<_>>(), 0);
+    let groups = all.first().map_or(0, |moments| moments.parts.len());
+    names(prefix, groups).into_iter().enumerate().map(|(i, name)| (name, of(i))).collect()
+}
+
+/// Undoes [`stacked`] for so many experts.
+///
+/// # Errors
+/// When a tensor is missing or does not fit; the message names it.
+pub fn unstacked(prefix: &str, saved: &Named, experts: usize, common: &Common) -> Result<Vec<Moments>> {
+    let all: Vec<Moments> = (0..experts).map(|_| Moments::zeros(common)).collect();
+    for (i, name) in names(prefix, common.groups.len()).iter().enumerate() {
+        let size = [&[experts as i64], all[0].tensors()[i].size().as_slice()].concat();
+        let stack = saved.doubles(name, &size)?;
+        for (k, moments) in (0..).zip(&all) {
+            moments.tensors()[i].shallow_clone().copy_(&stack.get(k));
+        }
+    }
+    Ok(all)
 }
