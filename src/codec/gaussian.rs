@@ -14,7 +14,7 @@ use std::ops::Range;
 use anyhow::Result;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::normal::{below, between, rough_quantile, tail};
+use super::normal::{Tails, below, between, rough_quantile};
 use super::tables::{doubles, inverse_cholesky, triangle};
 use super::walk::{Boundary, Walk, reweigh};
 use crate::run::checkpoint::Named;
@@ -267,9 +267,9 @@ impl Walk for GaussianWalk<'_> {
             return;
         }
         let border = (low + v as i64) as f64 - self.model.centre[self.next];
-        let mut sum = 0.0;
+        let (tails, mut sum) = (Tails::new(), 0.0);
         for entry in &self.entries {
-            let tail = tail(entry.offset + entry.rate * border);
+            let tail = tails.at(entry.offset + entry.rate * border);
             sum += entry.weight * below(tail);
             out.tails.push(tail);
         }
