@@ -20,5 +20,6 @@ pub mod evaluation;
 pub mod eval;
 pub mod coding_input;
 pub mod coding;
+pub mod decoding;
 pub mod rate;
 pub mod plan;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::data::Split;
 use crate::device::{self, DeviceChoice};
 use crate::experiment::coding::{self, Done, Request};
+use crate::experiment::decoding;
 use crate::experiment::stage::Stage;
 
 #[derive(Debug, Args)]
@@ -27,8 +28,8 @@ pub(super) struct CompressArgs {
     #[arg(long, value_enum, default_value = "test", conflicts_with = "inputs")]
     split: Split,
     /// Only the first so many pictures of it.
-    #[arg(long, value_name = "N", conflicts_with = "inputs")]
-    first: Option<usize>,
+    #[arg(long, value_name = "N", conflicts_with = "inputs", value_parser = clap::value_parser!(u32).range(1..))]
+    first: Option<u32>,
     /// Root folder of the data sets, instead of the one that the run used.
     #[arg(long, value_name = "DIR")]
     data_root: Option<PathBuf>,
@@ -66,7 +67,7 @@ pub(super) fn compress(args: &CompressArgs, cuda: Option<&Path>) -> Result<Strin
         stage: args.stage,
         inputs: args.inputs.clone(),
         split: args.split,
-        first: args.first,
+        first: args.first.map(|count| count as usize),
         root: args.data_root.clone(),
     };
     let done = coding::compress(&args.run, &request, &args.output)?;
@@ -85,7 +86,7 @@ pub(super) fn compress(args: &CompressArgs, cuda: Option<&Path>) -> Result<Strin
 /// Bring pictures back and say where they are.
 pub(super) fn decompress(args: &DecompressArgs, cuda: Option<&Path>) -> Result<String> {
     device::open(DeviceChoice::Cpu, cuda)?;
-    let done = coding::decompress(&args.file, &args.run, &args.output, args.only)?;
+    let done = decoding::decompress(&args.file, &args.run, &args.output, args.only)?;
     Ok(format!("{}: {}, {}", args.output.display(), counted(done.pictures), speed(&done)))
 }
 
@@ -99,7 +100,7 @@ fn speed(done: &Done) -> String {
 
 /// Say what a container holds.
 pub(super) fn info(args: &InfoArgs) -> Result<String> {
-    let mut info = coding::info(&args.file)?;
+    let mut info = decoding::info(&args.file)?;
     if args.json {
         return Ok(info.to_string());
     }

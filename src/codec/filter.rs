@@ -262,3 +262,59 @@ pub fn dot(row: &[f32], column: &[f64]) -> f64 {
     let tail: f64 = rest.iter().zip(rest_of_column).map(|(&a, b)| f64::from(a) * b).sum();
     ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7])) + tail
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// p(states of all nodes) by the tables, for a tree of 5 nodes with 2 states.
+    fn joint(tree: &Tree, root: &[f64], states: usize) -> f64 {
+        let state = |node: usize| states >> node & 1;
+        let edge = |node: usize, parent: usize| f64::from(tree.edge(node)[state(parent) * 2 + state(node)]);
+        (0..5).map(|node| tree.parents[node].map_or(root[state(node)], |parent| edge(node, parent))).product()
+    }
+
+    #[test]
+    fn marginals_are_those_of_all_states_in_whatever_order_evidence_comes() {
+        let parents = vec![Some(3), Some(3), Some(1), None, Some(1)];
+        let edges = (0..5u8).flat_map(|n| [0.9 - f32::from(n) * 0.1, 0.1 + f32::from(n) * 0.1, 0.3, 0.7]).collect();
+        let (tree, root) = (Tree::new(parents, 2, edges).unwrap(), [0.4, 0.6]);
+        let mut filter = Filter::new(&tree);
+        for order in [[0usize, 1, 2, 3, 4], [4, 2, 0, 1, 3], [3, 1, 2, 4, 0]] {
+            filter.start(&tree, &root);
+            let mut evidence = [[1.0; 2]; 5];
+            for (step, node) in order.into_iter().enumerate() {
+                let weight = |states: usize| {
+                    let seen = (0..5).map(|n| evidence[n][states >> n & 1]).product::<f64>();
+                    seen * joint(&tree, &root, states)
+                };
+                let total: f64 = (0..32).map(weight).sum();
+                let one: f64 = (0..32).filter(|states| states >> node & 1 == 1).map(weight).sum();
+                let found = filter.marginal(&tree, node);
+                assert!((found[1] - one / total).abs() < 1e-7, "{order:?} {node}: {found:?} {}", one / total);
+                let likelihood = [0.2 + 0.1 * step as f64, 0.9];
+                filter.observe(&tree, node, &likelihood);
+                evidence[node] = likelihood;
+            }
+        }
+    }
+
+    #[test]
+    fn only_trees_with_one_root_are_walked() {
+        assert_eq!(depth_first(&[Some(2), Some(2), None, Some(0)]), Some(vec![2, 0, 3, 1]));
+        assert!(depth_first(&[None, None]).is_none());
+        assert!(depth_first(&[Some(1), Some(0), None]).is_none());
+        assert!(depth_first(&[None, Some(7)]).is_none());
+    }
+
+    #[test]
+    fn a_thousand_children_do_not_underflow() {
+        let parents = std::iter::once(None).chain(std::iter::repeat_n(Some(0), 1500)).collect::<Vec<_>>();
+        let edges = vec![0.5; 1501 * 4];
+        let tree = Tree::new(parents, 2, edges).unwrap();
+        let mut filter = Filter::new(&tree);
+        filter.start(&tree, &[0.25, 0.75]);
+        (1..1501).for_each(|node| filter.observe(&tree, node, &[0.3, 0.1]));
+        assert!((filter.marginal(&tree, 0)[0] - 0.25).abs() < 1e-9);
+    }
+}

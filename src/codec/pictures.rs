@@ -70,7 +70,7 @@ impl Codec {
         &self.view
     }
 
-    /// Code pictures u8 `[B, H, W, C]` one by one.
+    /// The patches `[L, D]` of every picture of u8 `[B, H, W, C]`, as the model sees them.
     ///
     /// # Errors
     /// When the pixels are not those of the model's pictures.

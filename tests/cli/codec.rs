@@ -147,7 +147,7 @@ fn containers_that_do_not_fit(place: &Path) {
     std::fs::remove_dir(place.join("none")).unwrap();
     assert_eq!(refused("in.npy", &[]), "lvd: in.npy: is no container of coded pictures (.lvdz)");
     let model = hash(&place.join("runs/tiny/joint/model.safetensors"));
-    let more = ["run", "tiny.yaml", "--run-dir", "other", "--set", "seed=4"];
+    let more = ["distill", "tiny.yaml", "--run-dir", "other", "--set", "seed=4"];
     assert!(lvd(place, &more).status.success());
     let other = hash(&place.join("other/joint/model.safetensors"));
     assert_eq!(
