@@ -1,4 +1,4 @@
-//! Hidden Chow-Liu trees, variable by variable: P(x_v | seen) of every tree that is still possible, mixed by their weights.
+//! Hidden Chow-Liu trees, variable by variable: `P(x_v | seen)` of every tree that is still possible, mixed by their weights.
 //!
 //! Heads of one tree differ in the distribution of the root's state only, so a mixture of them is one tree whose root has
 //! the mixture of theirs; heads are told apart when the patch is complete.
@@ -222,7 +222,9 @@ impl Walk for HcltWalk<'_> {
                 total += weight * *out;
             }
             let factor = if total >= f64::MIN_POSITIVE { entry.weight / total } else { 0.0 };
-            own.iter_mut().for_each(|out| *out *= factor);
+            for out in own {
+                *out *= factor;
+            }
         }
         normalise(out);
     }

@@ -1,4 +1,4 @@
-//! p(z_i | patches coded before): the same weights everywhere, or a belief on the latent tree.
+//! `p(z_i | patches coded before)`: the same weights everywhere, or a belief on the latent tree.
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ use crate::run::checkpoint::Named;
 /// p(z).
 #[derive(Debug)]
 pub enum Prior {
-    /// ln p(z_i) `[K]`, the same at every position.
+    /// `ln p(z_i)` `[K]`, the same at every position.
     Independent(Vec<f64>),
     /// A tree over the positions.
     Tree(Box<LatentTree>),
@@ -58,7 +58,7 @@ impl Prior {
 pub struct Belief<'a> {
     prior: &'a Prior,
     filter: Option<Filter>,
-    /// ln p(z_i | seen) `[K]`.
+    /// `ln p(z_i | seen)` `[K]`.
     log_weights: Vec<f64>,
     likelihood: Vec<f64>,
 }
@@ -80,7 +80,7 @@ impl<'a> Belief<'a> {
         }
     }
 
-    /// ln p(z_i = k | patches observed so far) `[K]` of position i.
+    /// `ln p(z_i = k | patches observed so far)` `[K]` of position i.
     pub fn weights(&mut self, position: usize) -> &[f64] {
         if let (Prior::Tree(latents), Some(filter)) = (self.prior, &mut self.filter) {
             let states = filter.marginal(&latents.tree, position);

@@ -61,7 +61,9 @@ pub fn reweigh(products: &[f64], mut kept: impl FnMut(usize, f64)) -> f64 {
 pub fn normalise(values: &mut [f64]) {
     let total: f64 = values.iter().sum();
     if total >= f64::MIN_POSITIVE && total.is_finite() {
-        values.iter_mut().for_each(|value| *value /= total);
+        for value in values {
+            *value /= total;
+        }
     } else {
         values.fill(1.0 / values.len() as f64);
     }

@@ -6,7 +6,7 @@
 //! t_kg = sum over j < d of group g of M_dj (x_j + 1/2 - centre_j - mu_kj)
 //! ```
 //!
-//! The tails fall to the least and the greatest value. After x_d every weight is multiplied by its own term. The `t_kg` are
+//! The tails fall to the least and the greatest value. After `x_d` every weight is multiplied by its own term. The `t_kg` are
 //! those of a component, whatever the scale, and are computed for components that are still possible.
 
 use super::{Gaussians, MOST_GROUPS};
