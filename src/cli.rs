@@ -1,5 +1,6 @@
 //! What the user types, as types; and the work it asks for.
 
+mod codec;
 mod eval;
 mod experiment;
 pub mod output;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 use crate::experiment::read;
 use crate::experiment::stage::Stage;
 use crate::run::interrupt;
+use codec::{CompressArgs, DecompressArgs, InfoArgs};
 use eval::EvalArgs;
 use experiment::{ExperimentArgs, run};
 use output::Output;
@@ -46,6 +48,12 @@ enum Command {
     Distill(ExperimentArgs),
     /// Evaluate trained models on a split or on any pictures of their size.
     Eval(EvalArgs),
+    /// Code pictures without loss by a trained model.
+    Compress(CompressArgs),
+    /// Bring coded pictures back, bit for bit.
+    Decompress(DecompressArgs),
+    /// Show what a container of coded pictures holds.
+    CodecInfo(InfoArgs),
     /// Look at a TorchScript module, or write a teacher's features.
     #[command(subcommand)]
     Teacher(teacher::TeacherCommand),
@@ -77,6 +85,9 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
         Command::Distill(args) => experiment::distill(args, cuda),
         Command::Eval(args) => return eval::execute(args, cuda),
+        Command::Compress(args) => codec::compress(args, cuda),
+        Command::Decompress(args) => codec::decompress(args, cuda),
+        Command::CodecInfo(args) => codec::info(args),
         Command::Teacher(command) => return teacher::execute(command, cuda),
         Command::Plan(args) => experiment::describe(args, cuda),
         Command::Report(args) => report::execute(args),
@@ -96,7 +107,14 @@ impl Command {
         match self {
             Self::Run(_) | Self::TrainTeacher(_) | Self::AssignLatents(_) | Self::Distill(_) => true,
             Self::Teacher(command) => command.saves(),
-            Self::Eval(_) | Self::Plan(_) | Self::Report(_) | Self::Schema | Self::Completions { .. } => false,
+            Self::Eval(_)
+            | Self::Compress(_)
+            | Self::Decompress(_)
+            | Self::CodecInfo(_)
+            | Self::Plan(_)
+            | Self::Report(_)
+            | Self::Schema
+            | Self::Completions { .. } => false,
         }
     }
 }

@@ -18,5 +18,8 @@ pub mod pictures;
 pub mod stages;
 pub mod evaluation;
 pub mod eval;
+pub mod coding_input;
+pub mod coding;
+pub mod decoding;
 pub mod rate;
 pub mod plan;

@@ -20,6 +20,7 @@ pub mod latents; // k-means, codebook, assignments (knows no teacher)
 pub mod patch; // p(patch given cluster) for all clusters at once
 pub mod latent_tree; // p(z): tree over patch latents, soft evidence
 pub mod mixture; // picture model = patch + latents: log p(x), posteriors, joint statistics
+pub mod codec; // pictures to bytes and back, without loss
 pub mod distill; // in what order parts are trained
 pub mod experiment; // YAML, checks, stages, reuse
 pub mod report; // pages and tables from run folders alone

@@ -60,6 +60,7 @@ struct Header {
     height: u32,
     width: u32,
     colour: bool,
+    clear: bool,
     turned: bool,
 }
 
@@ -74,23 +75,51 @@ pub fn open(folder: &Path, rule: Resize, alpha: Alpha) -> Result<Pictures> {
         tracing::info!("{}: is turned as its EXIF orientation says, and others like it", turned.path.display());
     }
     let [height, width] = size(&headers, rule)?;
-    let colour = headers.iter().any(|h| h.colour);
+    let channels = if headers.iter().any(|h| h.colour) { 3 } else { 1 };
+    let shape = PictureShape { height: height as usize, width: width as usize, channels, levels: 256 };
+    read(&headers, shape, |picture| fit(on_ground(picture, alpha), rule))
+}
+
+/// Pictures of files, every one of this shape as it is; grey ones get three equal channels where the shape has three.
+///
+/// # Errors
+/// A refusal, which names the file, where a picture is damaged, of another size, has colours or transparency that the
+/// shape has no place for, is not of 8 bits a channel, or holds a value that the shape's levels do not reach.
+pub fn open_files(paths: &[PathBuf], shape: PictureShape) -> Result<Pictures> {
+    let headers = paths.iter().map(|path| header(path.clone(), Alpha::Drop)).collect::<Result<Vec<_>>>()?;
+    for Header { path, height, width, colour, clear, .. } in &headers {
+        let name = path.display();
+        require!(!clear, "{name}: has transparency, which would be lost: lay it on a ground first");
+        require!(
+            (*height as usize, *width as usize) == (shape.height, shape.width),
+            "{name} is {height}x{width}, the model was trained for {}x{} (height x width)",
+            shape.height,
+            shape.width
+        );
+        require!(!colour || shape.channels == 3, "{name}: has colours, the model was trained for grey pictures");
+    }
+    read(&headers, shape, |picture| picture)
+}
+
+fn read(headers: &[Header], shape: PictureShape, prepared: impl Fn(DynamicImage) -> DynamicImage) -> Result<Pictures> {
     let source = source::spool(|out| {
-        for Header { path, .. } in &headers {
-            let picture = fit(on_ground(decode(path)?, alpha), rule);
-            let bytes = if colour { picture.into_rgb8().into_raw() } else { picture.into_luma8().into_raw() };
+        for Header { path, .. } in headers {
+            let picture = prepared(decode(path)?);
+            let grey = shape.channels == 1;
+            let bytes = if grey { picture.into_luma8().into_raw() } else { picture.into_rgb8().into_raw() };
             out.write_all(&bytes)?;
         }
         Ok(())
     })?;
-    let channels = if colour { 3 } else { 1 };
-    let shape = PictureShape { height: height as usize, width: width as usize, channels, levels: 256 };
     let (stride, count) = (shape.dimensions(), headers.len());
     Pictures::from_segments(vec![Segment { source, offset: 0, stride, count, order: PixelOrder::Interleaved }], shape)
 }
 
 /// All PNG and JPEG files below a folder, sorted. Links are not followed.
-fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// A refusal where there are none, or the folder cannot be read.
+pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
     let (mut found, mut links, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.map_err(|e| refusal!("cannot read the folder {}: {e}", folder.display()))?;
@@ -147,7 +176,7 @@ fn header(path: PathBuf, alpha: Alpha) -> Result<Header> {
         (width, height) = (height, width);
     }
     let colour = matches!(colour, ColorType::Rgb8 | ColorType::Rgba8);
-    Ok(Header { path, height, width, colour, turned: turn != Orientation::NoTransforms })
+    Ok(Header { path, height, width, colour, clear, turned: turn != Orientation::NoTransforms })
 }
 
 /// Refuse what the decoder would take for less than it is: half a JPEG, inks, the first of many pictures.

@@ -126,13 +126,13 @@ pub fn threads(runs: &[PathBuf]) -> Result<Option<usize>> {
     Ok(of_first.compute.threads)
 }
 
-fn last_stage(folder: &RunFolder) -> Result<Stage> {
+pub(super) fn last_stage(folder: &RunFolder) -> Result<Stage> {
     let done = Stage::BY_INTEREST.into_iter().find(|s| folder.stage(s.name()).path(MODEL).exists());
     done.ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.root().display()))
 }
 
 /// Refuse a stage that is not done, or was made from another configuration or from other stages than the folder holds.
-fn check_current(folder: &RunFolder, config: &Config, stage: Stage) -> Result<()> {
+pub(super) fn check_current(folder: &RunFolder, config: &Config, stage: Stage) -> Result<()> {
     require!(
         stage.has_circuit(),
         "stage {stage} leaves no circuit\n  circuits come from the stages {}",
@@ -171,7 +171,7 @@ fn pictures(folder: &RunFolder, config: &Config, request: &Request) -> Result<(P
 }
 
 /// A split of the run's own data must be the one that the run was made with.
-fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) -> Result<()> {
+pub(super) fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) -> Result<()> {
     let Some(expected) = folder.manifest()?.data.remove(&split.to_string()) else { return Ok(()) };
     let found = pictures.sha256();
     require!(

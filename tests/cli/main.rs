@@ -1,5 +1,6 @@
 //! The binary end to end, on tiny data in a temporary folder.
 
+mod codec;
 mod config;
 mod durability;
 mod growing;
@@ -301,4 +302,7 @@ fn help_stays_as_it_was_read() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", text(&lvd(folder.path(), &["--help"]).stdout));
     insta::assert_snapshot!("help_eval", text(&lvd(folder.path(), &["eval", "-h"]).stdout));
+    for command in ["compress", "decompress", "codec-info"] {
+        insta::assert_snapshot!(format!("help_{command}"), text(&lvd(folder.path(), &[command, "-h"]).stdout));
+    }
 }

@@ -1,0 +1,172 @@
+//! `lvd compress`: pictures to a container by the model of a run.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use super::coding_input::{Input, of_files, of_split};
+use super::config::Config;
+use super::eval::{check_current, last_stage};
+use super::models::{self, MODEL};
+use super::read;
+use super::stage::Stage;
+use crate::codec::container::{self, check_of};
+use crate::codec::{Codec, Header, Stored};
+use crate::data::Split;
+use crate::data::pictures::PictureShape;
+use crate::device::{self, Read, ReadOnly};
+use crate::require;
+use crate::run::{RunFolder, checkpoint, progress};
+
+/// Pictures that every thread gets in one go.
+const EACH: usize = 8;
+
+/// What is to be compressed.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Stage whose model is meant; where none is named, the last one of distillation that has a model, else a baseline.
+    pub stage: Option<Stage>,
+    /// Files of the user's; where there are none, a split of the run's data.
+    pub inputs: Vec<PathBuf>,
+    /// Which split.
+    pub split: Split,
+    /// Only so many pictures of it.
+    pub first: Option<usize>,
+    /// Where the root of the data sets is, if not where the run found it.
+    pub root: Option<PathBuf>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Pictures.
+    pub pictures: usize,
+    /// Bytes of their pixels.
+    pub pixels: usize,
+    /// Bytes of the container; 0 where it was read.
+    pub bytes: u64,
+    /// What the model's probabilities ask for, in bits; 0 where it was read.
+    pub model_bits: f64,
+    /// Seconds from the first picture to the last.
+    pub seconds: f64,
+}
+
+/// The codec of a stage, and the SHA-256 of its model file.
+pub(super) struct Opened {
+    pub(super) codec: Codec,
+    hash: [u8; 32],
+}
+
+// SAFETY: a codec holds plain numbers, and no tensors, behind its references.
+unsafe impl ReadOnly for Codec {}
+
+/// Code pictures by the model of a run into a container.
+///
+/// # Errors
+/// Refusals where the run has no such model, the model keeps no integers, or the pictures do not fit.
+pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    require!(!out.is_dir(), "{}: is a folder: name a file", out.display());
+    require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
+    let folder = RunFolder::read(run)?;
+    let mut config = read::of_run(&folder)?;
+    device::set_threads(config.compute.threads)?;
+    if let Some(root) = &request.root {
+        config.data.root = Some(root.clone());
+    }
+    let stage = request.stage.map_or_else(|| last_stage(&folder), Ok)?;
+    check_current(&folder, &config, stage)?;
+    let Opened { codec, hash } = opened(&folder, &config, stage)?;
+    let shape = codec.view().shape();
+    let input = if request.inputs.is_empty() {
+        of_split(&folder, &config, request.split, request.first)?
+    } else {
+        of_files(&request.inputs, shape)?
+    };
+    let found = input.pictures.shape();
+    require!(found == shape, "the pictures are {found}, the model was trained for {shape}");
+    let started = Instant::now();
+    let (coded, index, model_bits) = code(&codec, &input)?;
+    let header = Header {
+        model: hash,
+        stage: stage.name().to_owned(),
+        color: codec.view().color.name().to_owned(),
+        channels: shape.channels as u8,
+        levels: shape.levels as u16,
+        size: [shape.height, shape.width].map(|side| side as u32),
+        index,
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    container::write(out, &header, &coded)?;
+    let pictures = coded.len();
+    let bytes = out.metadata().map_or(0, |found| found.len());
+    Ok(Done { pictures, pixels: pictures * shape.dimensions(), bytes, model_bits, seconds })
+}
+
+/// The codec of a stage that is done.
+pub(super) fn opened(folder: &RunFolder, config: &Config, stage: Stage) -> Result<Opened> {
+    let view = *models::load(folder, config, stage, Device::Cpu)?.view();
+    let place = folder.stage(stage.name());
+    let record = place.record()?.context("a stage that was read has a record")?;
+    let hash = record.files.get(MODEL).context("a model that was read is in its record")?;
+    let hash = hex::decode(hash)?.try_into().ok().context("a SHA-256 has 32 bytes")?;
+    let saved = checkpoint::load(&place.path(MODEL), Device::Cpu)?;
+    Ok(Opened { codec: Codec::new(view, &saved.named())?, hash })
+}
+
+/// Every picture's bytes, the index, and the bits of the model.
+fn code(codec: &Codec, input: &Input) -> Result<(Vec<Vec<u8>>, Vec<Stored>, f64)> {
+    let count = input.pictures.len();
+    let (mut all, mut index, mut bits) = (Vec::with_capacity(count), Vec::with_capacity(count), 0.0);
+    let watch = Watch::new("compress", count, codec.view().shape());
+    for numbers in portions(count) {
+        let pixels = input.pictures.batch(&numbers)?;
+        let patches = codec.integers(&pixels)?;
+        let work = patches.into_iter().map(|patches| (Read(codec), patches)).collect();
+        let done =
+            device::spread(Device::Cpu, work, |(codec, patches): (Read<Codec>, Vec<i16>)| codec.0.encode(&patches));
+        let pixels: Vec<u8> = Vec::try_from(pixels.view(-1))?;
+        let each = pixels.chunks_exact(codec.view().shape().dimensions());
+        for ((coded, pixels), number) in done.into_iter().zip(each).zip(numbers) {
+            let coded = coded?;
+            bits += coded.model_bits;
+            let length = u32::try_from(coded.bytes.len()).context("a coded picture is too long")?;
+            index.push(Stored { length, size: None, check: check_of(pixels), name: input.names[number].clone() });
+            all.push(coded.bytes);
+        }
+        watch.set(all.len());
+    }
+    watch.end();
+    Ok((all, index, bits))
+}
+
+/// The numbers from 0 to `count` in portions that keep all threads busy.
+pub(super) fn portions(count: usize) -> impl Iterator<Item = Vec<usize>> {
+    let size = EACH * device::parts(Device::Cpu);
+    (0..count).step_by(size).map(move |start| (start..(start + size).min(count)).collect())
+}
+
+/// A progress bar that tells megabytes of pixels a second.
+pub(super) struct Watch {
+    bar: indicatif::ProgressBar,
+    started: Instant,
+    size: usize,
+}
+
+impl Watch {
+    pub(super) fn new(label: &str, count: usize, shape: PictureShape) -> Self {
+        Self { bar: progress::bar(label, count as u64), started: Instant::now(), size: shape.dimensions() }
+    }
+
+    pub(super) fn set(&self, done: usize) {
+        self.bar.set_position(done as u64);
+        let rate = (done * self.size) as f64 / 1e6 / self.started.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set_message(format!("{rate:.3} MB/s"));
+    }
+
+    pub(super) fn end(self) {
+        self.bar.finish_and_clear();
+    }
+}

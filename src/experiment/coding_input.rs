@@ -1,0 +1,110 @@
+//! Pictures that are to be compressed: files of the user's, or a split of a run's data.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::config::Config;
+use super::eval::check_same;
+use crate::data::pictures::{PictureShape, Pictures};
+use crate::data::{self, Split, folder, npz};
+use crate::require;
+use crate::run::RunFolder;
+
+/// Pictures and what they are called: a name for each that came from a file of its own.
+pub struct Input {
+    /// The pictures.
+    pub pictures: Pictures,
+    /// Paths without their endings, parts divided by `/`, no two the same.
+    pub names: Vec<Option<String>>,
+}
+
+/// A split of the run's data, or its first pictures.
+///
+/// # Errors
+/// A refusal where the data are not those of the run, or hold fewer pictures.
+pub fn of_split(run: &RunFolder, config: &Config, split: Split, first: Option<usize>) -> Result<Input> {
+    let pictures = data::open(&config.data, config.seed)?.part(split).clone();
+    check_same(run, split, &pictures)?;
+    let count = first.unwrap_or(pictures.len());
+    require!(count <= pictures.len(), "--first is {count}, but the {split} split holds {} pictures", pictures.len());
+    Ok(Input { pictures: pictures.select(0..count), names: vec![None; count] })
+}
+
+/// Files of the user's: PNG and JPEG pictures, folders of such, arrays (.npy); all of the model's shape.
+///
+/// # Errors
+/// A refusal that names the file which is none of these or does not fit.
+pub fn of_files(inputs: &[PathBuf], shape: PictureShape) -> Result<Input> {
+    let (mut parts, mut names) = (Vec::new(), Vec::new());
+    for input in inputs {
+        if has_ending(input, &["npy"]) {
+            let pictures = npz::open_npy(input, shape.levels)?;
+            let found = pictures.shape();
+            require!(
+                found == shape,
+                "{}: the pictures are {found}, the model was trained for {shape}",
+                input.display()
+            );
+            names.extend(vec![None; pictures.len()]);
+            parts.push(pictures);
+            continue;
+        }
+        let (root, paths) = if input.is_dir() {
+            (input.as_path(), folder::paths(input)?)
+        } else {
+            require!(
+                has_ending(input, &["png", "jpg", "jpeg"]),
+                "{}: expected a picture (.png, .jpg, .jpeg), a folder of pictures or an array (.npy)",
+                input.display()
+            );
+            (input.parent().unwrap_or(Path::new("")), vec![input.clone()])
+        };
+        parts.push(folder::open_files(&paths, shape)?);
+        names.extend(paths.iter().map(|path| Some(name(path.strip_prefix(root).unwrap_or(path)))));
+    }
+    tell_apart(&mut names);
+    Ok(Input { pictures: Pictures::join(&parts)?, names })
+}
+
+/// Whether a path ends so.
+#[must_use]
+pub fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let found = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    endings.iter().any(|ending| found.eq_ignore_ascii_case(ending))
+}
+
+/// A path without its ending, parts divided by `/`.
+fn name(path: &Path) -> String {
+    let parts: Vec<_> = path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    parts.join("/")
+}
+
+/// Make names different: the second `a` becomes `a-2`.
+fn tell_apart(names: &mut [Option<String>]) {
+    let mut taken = HashSet::new();
+    for name in names.iter_mut().flatten() {
+        let first = name.clone();
+        let mut number = 2;
+        while !taken.insert(name.clone()) {
+            *name = format!("{first}-{number}");
+            number += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_endings_and_differ() {
+        let mut names: Vec<_> =
+            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| Some(name(Path::new(path)))).into();
+        tell_apart(&mut names);
+        let names: Vec<_> = names.into_iter().flatten().collect();
+        assert_eq!(names, ["a/b", "a/b-2", "c.x", "a/b-3"]);
+    }
+}
