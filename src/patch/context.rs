@@ -12,8 +12,9 @@
 pub mod expert;
 pub mod moments;
 pub mod factor;
-pub mod ordered;
 pub mod weights;
+mod bank;
+pub mod ordered;
 mod gate;
 mod experts;
 mod sample;

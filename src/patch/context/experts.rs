@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
+use super::bank::Bank;
 use super::expert::{Common, Expert};
 use super::factor::Factor;
 use super::gate::Gate;
@@ -34,7 +35,7 @@ pub struct ContextPatches {
     pub(super) order: Tensor,
     pub(super) experts: Vec<Expert>,
     /// Factors for windows that stick out of their pictures, by what is observed.
-    pub(super) factors: Mutex<HashMap<Vec<bool>, Arc<Vec<Factor>>>>,
+    pub(super) factors: Mutex<HashMap<Vec<bool>, Arc<Bank>>>,
     pub(super) window: WindowShape,
     pub(super) gate_config: GateConfig,
     pub(super) gate: Option<Gate>,
@@ -153,10 +154,11 @@ impl ContextPatches {
     pub(super) fn learn(&mut self, windows: &Centred, posterior: &Tensor) {
         let (tilt, device) = (self.weights(windows), self.centre.device());
         let threshold = self.config.truncate_posterior;
-        let rows = |k: usize| posterior.select(1, k as i64).ge(threshold).nonzero().squeeze_dim(1);
+        let by_expert = posterior.tr().contiguous(); // [K, N]
+        let rows = |k: usize| by_expert.get(k as i64).ge(threshold).nonzero().squeeze_dim(1);
         let rows: Vec<Tensor> = (0..self.experts.len()).map(rows).collect();
         let work = self.experts.iter_mut().zip(&rows).enumerate().map(|(k, (expert, rows))| {
-            let weights = posterior.select(1, k as i64).index_select(0, rows);
+            let weights = by_expert.get(k as i64).index_select(0, rows);
             let log_weights = tilt.rows(rows).of_scales(expert);
             (expert, Read(&self.common), windows.windows.index_select(0, rows), weights, log_weights)
         });
@@ -174,7 +176,7 @@ impl ContextPatches {
             for (k, (rows, found)) in rows.iter().zip(&scales).enumerate() {
                 if let Some(found) = found {
                     let expected = shown.rows(rows).of_scales(&experts[k]).exp();
-                    let weights = posterior.select(1, k as i64).index_select(0, rows);
+                    let weights = by_expert.get(k as i64).index_select(0, rows);
                     let _ = total.shallow_clone().index_add_(1, rows, &(found - expected * weights).to_kind(Kind::Float));
                 }
             }
@@ -182,8 +184,8 @@ impl ContextPatches {
         });
     }
 
-    /// The windows by what of them is observed: numbers of the windows and the factors of all experts for them.
-    pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Arc<Vec<Factor>>)> {
+    /// The windows by what of them is observed: numbers of the windows, and all experts for them.
+    pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Arc<Bank>)> {
         let all = || Tensor::arange(windows.windows.size()[0], (Kind::Int64, windows.windows.device()));
         let Some(observed) = &windows.observed else {
             return vec![(all(), self.factors_for(&vec![true; self.common.numbers() as usize]))];
@@ -192,7 +194,7 @@ impl ContextPatches {
         found.map(|Group { mask, rows, .. }| (rows, self.factors_for(&mask))).collect()
     }
 
-    fn factors_for(&self, mask: &[bool]) -> Arc<Vec<Factor>> {
+    fn factors_for(&self, mask: &[bool]) -> Arc<Bank> {
         let mut kept = self.factors.lock().expect("no thread panics");
         if let Some(factors) = kept.get(mask) {
             return Arc::clone(factors);
@@ -205,7 +207,7 @@ impl ContextPatches {
         let made = device::spread(self.centre.device(), work, |(expert, common): (Read<Expert>, Read<Common>)| {
             Factor::new(&expert.0.regressions, mask, common.0)
         });
-        let factors = Arc::new(made);
+        let factors = Arc::new(Bank::new(&self.experts, made, &self.common));
         kept.insert(mask.to_vec(), Arc::clone(&factors));
         factors
     }
@@ -225,7 +227,7 @@ impl ContextPatches {
         let (lowest, highest) = self.ends(patches)?;
         let weights = self.weights(&windows);
         Ok(self.put_together(&windows, &weights, |rows, factors| {
-            let own = &factors[0].own;
+            let own = factors.own();
             let [lowest, highest] = [&lowest, &highest].map(|t| t.index_select(0, rows).index_select(1, own));
             let integers = Integers { middle: windows.windows.index_select(0, rows), lowest, highest };
             self.mass(&integers, factors, &weights.rows(rows))
@@ -238,12 +240,12 @@ impl ContextPatches {
         &self,
         windows: &Centred,
         weights: &Weights,
-        of: impl Fn(&Tensor, &[Factor]) -> Tensor,
+        of: impl Fn(&Tensor, &Bank) -> Tensor,
     ) -> Tensor {
         let size = [windows.windows.size()[0], self.experts.len() as i64];
         let all = weights.with_experts(Tensor::zeros(size, (self.common.kind, self.centre.device())));
         for (rows, factors) in self.by_mask(windows) {
-            if factors.first().is_some_and(|factor| factor.own.numel() > 0) {
+            if factors.own().numel() > 0 {
                 let _ = all.shallow_clone().index_copy_(0, &rows, &of(&rows, &factors));
             }
         }
@@ -251,26 +253,15 @@ impl ContextPatches {
     }
 
     /// ln p(x | c, k) of the density `[n, K]` for windows of which the same is observed.
-    fn density(&self, windows: &Tensor, factors: &[Factor], weights: &Weights) -> Tensor {
-        let work = self.experts.iter().zip(factors).map(|(expert, factor)| {
-            (Read(factor), Read(&self.common), windows.shallow_clone(), weights.of_scales(expert))
-        });
-        let parts = device::spread(
-            self.centre.device(),
-            work.collect(),
-            |(factor, common, windows, weights): (Read<Factor>, Read<Common>, Tensor, Tensor)| {
-                let squares = factor.0.squares(&factor.0.whiten(&windows));
-                log_sum(&factor.0.log_joint(&squares, &weights, &common.0.scales))
-            },
-        );
-        weights.with_experts(Tensor::stack(&parts, 1))
+    fn density(&self, windows: &Tensor, bank: &Bank, weights: &Weights) -> Tensor {
+        weights.with_experts(bank.log_likelihood(windows, weights))
     }
 
-    fn mass(&self, integers: &Integers, factors: &[Factor], weights: &Weights) -> Tensor {
-        let density = self.density(&integers.middle, factors, weights);
+    fn mass(&self, integers: &Integers, bank: &Bank, weights: &Weights) -> Tensor {
+        let density = self.density(&integers.middle, bank, weights);
         let window = self.config.ordered_window;
         let kept = density.ge_tensor(&(density.amax([1i64].as_slice(), true) - window));
-        let work = self.experts.iter().zip(factors).enumerate().map(|(k, (expert, factor))| {
+        let work = self.experts.iter().zip(&bank.factors).enumerate().map(|(k, (expert, factor))| {
             let rows = kept.select(1, k as i64).nonzero().squeeze_dim(1);
             let case = Case { integers: integers.rows(&rows), log_weights: weights.rows(&rows).of_scales(expert), window };
             (Read(factor), Read(&self.common), case, rows)
@@ -303,10 +294,3 @@ impl ContextPatches {
         Ok((own(values.eq_tensor(&low)), own(values.eq_tensor(&high))))
     }
 }
-
-/// ln of the sum over the first dimension. Faster than libtorch's own, which looks for infinities first.
-pub(super) fn log_sum(joint: &Tensor) -> Tensor {
-    let most = joint.amax([0i64].as_slice(), true);
-    (joint - &most).exp_().sum_dim_intlist(0, false, None).log_() + most.squeeze_dim(0)
-}
-

@@ -64,6 +64,24 @@ impl Factor {
         }
     }
 
+    /// Rows of L^-1 as columns `[W, D']`.
+    pub fn columns(&self) -> &Tensor {
+        &self.columns
+    }
+
+    /// What they add to `[D']`.
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// What normalises the Gaussians at every scale, `[S]`, float64.
+    pub fn constants(&self, scales: &Tensor) -> Tensor {
+        let widths: Vec<f64> = self.widths.iter().map(|&w| w as f64).collect();
+        let all = widths.iter().sum::<f64>();
+        let widths = Tensor::from_slice(&widths).to_device(scales.device());
+        -scales.log().mv(&widths) - (self.log_det + 0.5 * all * LN_2PI)
+    }
+
     /// y `[N, D']` of windows `[N, W]`.
     pub fn whiten(&self, windows: &Tensor) -> Tensor {
         self.bias.addmm(windows, &self.columns)
@@ -91,10 +109,7 @@ impl Factor {
 
     /// ln p(x, s | c) `[S, N]` from q `[G, N]` and the logarithms of the scales' weights, `[S, 1]` or `[S, N]`.
     pub fn log_joint(&self, squares: &Tensor, log_weights: &Tensor, scales: &Tensor) -> Tensor {
-        let widths: Vec<f64> = self.widths.iter().map(|&w| w as f64).collect();
-        let all = widths.iter().sum::<f64>();
-        let widths = Tensor::from_slice(&widths).to_device(scales.device());
-        let constant = -scales.log().mv(&widths) - (self.log_det + 0.5 * all * LN_2PI);
+        let constant = self.constants(scales);
         let rate = scales.square().reciprocal() * -0.5;
         let kind = squares.kind();
         (log_weights + constant.unsqueeze(1)).to_kind(kind).addmm(&rate.to_kind(kind), squares)

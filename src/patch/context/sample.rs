@@ -51,7 +51,7 @@ pub(super) fn patches(
             let rows = rows.index_select(0, &mine);
             if rows.numel() > 0 {
                 let log_weights = weights.rows(&rows).of_scales(expert);
-                let new = draw_few(model, &windows, &rows, &factors[k], &log_weights, rng);
+                let new = draw_few(model, &windows, &rows, &factors.factors[k], &log_weights, rng);
                 drawn = drawn.index_copy(0, &rows, &new);
             }
         }

@@ -45,6 +45,12 @@ impl Weights {
         Self::new(self.tilt.as_ref().map(|tilt| tilt.rows(rows)))
     }
 
+    /// u `[count, S]` of windows from number `start` on, where there is a gate.
+    #[must_use]
+    pub fn scales_of(&self, start: i64, count: i64) -> Option<Tensor> {
+        self.tilt.as_ref().map(|tilt| tilt.scales.narrow(1, start, count).tr())
+    }
+
     /// ln `h_ks(c)` of one expert, `[S, 1]` or `[S, N]`.
     pub fn of_scales(&self, expert: &Expert) -> Tensor {
         self.tilt.as_ref().map_or_else(|| expert.log_weights.unsqueeze(1), |tilt| tilt.of_scales(expert))

@@ -1,0 +1,98 @@
+//! The whitenings of all experts side by side, for windows of which the same numbers are observed: one matrix product for
+//! all of them.
+//!
+//! ```text
+//! ln p(x | c, k) = ln sum_s exp(a_ks + u_s(c) + n_ks - 1/2 sum_g q_kg / s_g^2) - ln sum_s exp(a_ks + u_s(c))
+//! ```
+//!
+//! with n_ks what normalises the Gaussians, a the logarithms of the scales' weights and u what a gate adds to them (0
+//! without one; the second term is 0 then).
+
+use tch::Tensor;
+
+use super::expert::{Common, Expert};
+use super::factor::Factor;
+use super::weights::Weights;
+use crate::device::{self, Read, ReadOnly};
+
+/// Windows in one go: what is computed of them for all experts and scales stays in the cache.
+const ROWS: i64 = 128;
+
+/// All experts.
+#[derive(Debug)]
+pub struct Bank {
+    /// Every expert by itself.
+    pub factors: Vec<Factor>,
+    /// Columns by number of the patch, then by expert: `[W, D' K]`.
+    columns: Tensor,
+    bias: Tensor,
+    /// a + n, `[S, K]`, and a alone.
+    constants: Tensor,
+    log_weights: Tensor,
+    /// -1 / (2 s_g^2), `[G, S, 1]`.
+    rates: Tensor,
+}
+
+// SAFETY: tensors and numbers; what takes `&self` writes into new tensors alone.
+unsafe impl ReadOnly for Bank {}
+
+impl Bank {
+    /// Of all experts and their factors.
+    #[must_use]
+    pub fn new(experts: &[Expert], factors: Vec<Factor>, common: &Common) -> Self {
+        let stacked = |of: &dyn Fn(&Factor) -> Tensor, dim: i64| {
+            Tensor::stack(&factors.iter().map(of).collect::<Vec<_>>(), dim).contiguous()
+        };
+        let columns = stacked(&|f| f.columns().shallow_clone(), -1).flatten(1, 2); // [W, D' K]
+        let bias = stacked(&|f| f.bias().shallow_clone(), -1).flatten(0, 1);
+        let log_weights = Tensor::stack(&experts.iter().map(|e| e.log_weights.shallow_clone()).collect::<Vec<_>>(), 1);
+        let constants = &log_weights + stacked(&|f| f.constants(&common.scales), 1);
+        let rates = (common.precisions() * -0.5).unsqueeze(2).to_kind(common.kind);
+        let [constants, log_weights] = [constants, log_weights].map(|t| t.to_kind(common.kind));
+        Self { factors, columns, bias, constants, log_weights, rates }
+    }
+
+    /// Which numbers of a patch are observed.
+    #[must_use]
+    pub fn own(&self) -> &Tensor {
+        &self.factors[0].own
+    }
+
+    /// ln p(x | c, k) `[N, K]` of windows `[N, W]`, without the gate's weights of the experts.
+    pub fn log_likelihood(&self, windows: &Tensor, weights: &Weights) -> Tensor {
+        let n = windows.size()[0];
+        let some = |start: i64| {
+            let count = ROWS.min(n - start);
+            (Read(self), windows.narrow(0, start, count), weights.scales_of(start, count))
+        };
+        let work = (0..n).step_by(ROWS as usize).map(some).collect();
+        let parts = device::spread(windows.device(), work, |(bank, windows, tilt): (Read<Self>, Tensor, Option<Tensor>)| {
+            bank.0.of_few(&windows, tilt)
+        });
+        let none = || windows.new_zeros([0, self.factors.len() as i64], (windows.kind(), windows.device()));
+        if parts.is_empty() { none() } else { Tensor::cat(&parts, 0) }
+    }
+
+    /// The same for few windows; `tilt` is u `[n, S]`.
+    fn of_few(&self, windows: &Tensor, tilt: Option<Tensor>) -> Tensor {
+        let (n, experts) = (windows.size()[0], self.factors.len() as i64);
+        let y = self.bias.addmm(windows, &self.columns).square_().view([n, -1, experts]);
+        let mut joint: Option<Tensor> = None;
+        for ((start, width), g) in self.factors[0].spans().zip(0..) {
+            let squares = y.narrow(1, start, width).sum_dim_intlist([1i64].as_slice(), true, None); // [n, 1, K]
+            let rate = self.rates.get(g);
+            joint = Some(joint.unwrap_or_else(|| self.constants.unsqueeze(0)).addcmul(&squares, &rate));
+        }
+        let mut joint = joint.expect("a group"); // [n, S, K]
+        if let Some(tilt) = &tilt {
+            let _ = joint.g_add_(&tilt.unsqueeze(2));
+        }
+        let most = joint.amax([1i64].as_slice(), true);
+        let total = joint.g_sub_(&most).exp_().sum_dim_intlist([1i64].as_slice(), false, None).log_();
+        let found = total + most.squeeze_dim(1);
+        match tilt {
+            Some(tilt) => found - tilt.exp().matmul(&self.log_weights.exp()).log_(),
+            None => found,
+        }
+    }
+}
