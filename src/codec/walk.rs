@@ -1,14 +1,18 @@
 //! What a family of patch circuits can do for the coder: go through the numbers of a patch, one after the other.
 
-/// Weights below this share of all of them (2^-40) are dropped, by encoder and decoder alike.
-pub const LEAST_SHARE: f64 = 1.0 / (1u64 << 40) as f64;
+/// Weights below this share of all of them (2^-128) are dropped, by encoder and decoder alike. Less than that comes back
+/// where a smooth patch turns out to have an edge.
+pub const LEAST_SHARE: f64 = SMALL_SHARE * SMALL_SHARE * SMALL_SHARE / (1u64 << 8) as f64;
+/// Components below this share (2^-40) are left out of the next number's probability, which they cannot move; their weights
+/// are kept up, since what comes may raise them.
+pub const SMALL_SHARE: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// What a walk knows of the border below a symbol.
 #[derive(Clone, Debug, Default)]
 pub struct Boundary {
     /// P(symbol below the border): 0 below the first symbol, 1 above the last.
     pub cumulative: f64,
-    /// The same for every component that is still possible, as [`tails`](super::normal::tail); empty for families that
+    /// The same for every component whose weight is not small, as [`tail`](super::normal::tail); empty for families that
     /// have no use for it.
     pub tails: Vec<f64>,
 }

@@ -12,7 +12,7 @@
 use super::{Gaussians, MOST_GROUPS};
 use crate::codec::normal::{Tails, below, between, rough_quantile};
 use crate::codec::tables::triangle;
-use crate::codec::walk::{Boundary, Walk, reweigh};
+use crate::codec::walk::{Boundary, SMALL_SHARE, Walk, reweigh};
 
 /// A component and scale that are still possible.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,13 @@ struct Entry {
     rate: f64,
 }
 
+impl Entry {
+    /// Whether the next number's probability is computed with it.
+    fn counts(&self) -> bool {
+        self.weight >= SMALL_SHARE
+    }
+}
+
 /// A walk through the variables of one patch after the other.
 #[derive(Debug)]
 pub struct GaussianWalk<'a> {
@@ -35,6 +42,8 @@ pub struct GaussianWalk<'a> {
     entries: Vec<Entry>,
     /// x + 1/2 - centre - mu of what was seen `[K, D]`, for components that are still possible.
     residuals: Vec<f64>,
+    /// 1 / the weights of entries that are not small.
+    inverse_total: f64,
     /// The next variable.
     next: usize,
     /// ln of the weights that the patch began with `[K]`.
@@ -48,7 +57,16 @@ impl<'a> GaussianWalk<'a> {
     pub fn new(model: &'a Gaussians, given: usize) -> Self {
         let (k, d) = (model.components, model.variables());
         let residuals = vec![0.0; k * d];
-        Self { model, given, entries: Vec::new(), residuals, next: 0, prior: vec![0.0; k], products: Vec::new() }
+        Self {
+            model,
+            given,
+            entries: Vec::new(),
+            residuals,
+            inverse_total: 1.0,
+            next: 0,
+            prior: vec![0.0; k],
+            products: Vec::new(),
+        }
     }
 
     /// Begin with these log weights `[K, S]` of components and scales, given the first values of the model's order, as they
@@ -82,6 +100,16 @@ impl<'a> GaussianWalk<'a> {
         self.entries.iter().map(|entry| (entry.component, entry.scale, entry.weight))
     }
 
+    /// The border below a value of the next variable, about its centre; without end where there is no value beyond it.
+    fn border(&self, v: usize) -> f64 {
+        let (low, symbols) = self.model.ranges[self.next];
+        match v {
+            0 => f64::NEG_INFINITY,
+            v if v == symbols => f64::INFINITY,
+            v => (low + v as i64) as f64 - self.model.centre[self.next],
+        }
+    }
+
     /// Take note of the next variable's middle about the centre.
     fn push(&mut self, middle: f64) {
         let (d, place) = (self.model.variables(), self.next);
@@ -101,6 +129,7 @@ impl<'a> GaussianWalk<'a> {
         if place == d {
             return;
         }
+        self.inverse_total = 1.0 / self.entries.iter().filter(|e| e.counts()).map(|e| e.weight).sum::<f64>();
         let groups = model.groups.len();
         let own = model.group_of[place];
         let mut sums = [0.0; MOST_GROUPS];
@@ -157,28 +186,29 @@ impl Walk for GaussianWalk<'_> {
     }
 
     fn boundary(&self, v: usize, out: &mut Boundary) {
-        let (low, symbols) = self.model.ranges[self.next];
+        let symbols = self.symbols();
         out.tails.clear();
         if v == 0 || v == symbols {
             // The tails of both ends: Phi is 0 below the least value and 1 above the greatest.
             out.cumulative = if v == 0 { 0.0 } else { 1.0 };
-            out.tails.resize(self.entries.len(), if v == 0 { 0.0 } else { -0.0 });
+            let count = self.entries.iter().filter(|entry| entry.counts()).count();
+            out.tails.resize(count, if v == 0 { 0.0 } else { -0.0 });
             return;
         }
-        let border = (low + v as i64) as f64 - self.model.centre[self.next];
+        let border = self.border(v);
         let (tails, mut sum) = (Tails::new(), 0.0);
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| entry.counts()) {
             let tail = tails.at(entry.offset + entry.rate * border);
             sum += entry.weight * below(tail);
             out.tails.push(tail);
         }
-        out.cumulative = sum;
+        out.cumulative = sum * self.inverse_total;
     }
 
     fn guess(&self, share: f64) -> usize {
         let (low, symbols) = self.model.ranges[self.next];
         let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| entry.counts()) {
             let deviation = 1.0 / entry.rate;
             let mean = -entry.offset * deviation;
             total += entry.weight;
@@ -192,9 +222,18 @@ impl Walk for GaussianWalk<'_> {
     }
 
     fn observe(&mut self, v: usize, low: &Boundary, high: &Boundary) -> f64 {
+        let ends = [v, v + 1].map(|v| self.border(v));
+        let tails = Tails::new();
+        let mut known = low.tails.iter().zip(&high.tails);
         self.products.clear();
-        let terms = self.entries.iter().zip(low.tails.iter().zip(&high.tails));
-        self.products.extend(terms.map(|(entry, (&low, &high))| entry.weight * between(low, high).max(0.0)));
+        self.products.extend(self.entries.iter().map(|entry| {
+            let known = if entry.counts() { known.next() } else { None };
+            let [low, high] = known.map_or_else(
+                || ends.map(|border| tails.at(entry.offset + entry.rate * border)),
+                |(&low, &high)| [low, high],
+            );
+            entry.weight * between(low, high).max(0.0)
+        }));
         let (entries, mut count) = (&mut self.entries, 0);
         let probability = reweigh(&self.products, |i, weight| {
             entries[count] = Entry { weight, ..entries[i] };
