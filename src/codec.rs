@@ -6,6 +6,7 @@
 //! whatever the machine, the number of threads and the optimisation.
 
 pub mod normal; // the normal distribution from both tails
+pub mod normals; // the next number as a mixture of normals
 pub mod symbol; // probabilities to whole frequencies, and the search for a symbol
 pub mod range; // the range coder
 pub mod walk; // what a family of patch circuits can do for the coder
@@ -13,6 +14,7 @@ pub mod filter; // beliefs on a tree of hidden states while evidence comes in
 pub mod tables; // parameters out of tensors, once
 pub mod gaussian; // Gaussian scale mixtures, variable by variable
 pub mod hclt; // hidden Chow-Liu trees, variable by variable
+pub mod context; // patches that see the pixels around them, variable by variable
 pub mod prior; // p(z_i | patches coded before)
 pub mod container; // the file
 pub mod pictures; // whole pictures

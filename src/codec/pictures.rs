@@ -1,15 +1,19 @@
 //! Whole pictures: patches in the order in which they are read, each by its walk.
 
-use anyhow::Result;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use super::container::{Header, check_of};
+use super::context::{ContextWalk, Experts};
 use super::gaussian::{GaussianWalk, Gaussians};
 use super::hclt::{Forest, HcltWalk};
 use super::prior::{Belief, Prior};
 use super::range::{Decoder, Encoder};
 use super::symbol::{Ends, TOTAL};
 use super::walk::Walk;
+use crate::data::pictures::PictureShape;
 use crate::data::view::View;
 use crate::run::checkpoint::Named;
 use crate::{refusal, require};
@@ -28,6 +32,7 @@ pub struct Codec {
 enum Family {
     Gaussian(Gaussians),
     Hclt(Forest),
+    Context(Experts),
 }
 
 /// A coded picture.
@@ -51,6 +56,11 @@ impl Codec {
         check(&view)?;
         let ranges = view.ranges();
         let patch = saved.under("patch");
+        let lows = ranges[ranges.len() - view.variables()..].iter().map(|(low, _)| *low).collect();
+        if view.context > 0 {
+            let experts = Experts::from_tensors(saved, &view)?;
+            return Ok(Self { view, family: Family::Context(experts), prior: Prior::Independent(Vec::new()), lows });
+        }
         let (family, clusters) = if patch.has("trees") {
             let forest = Forest::from_tensors(&patch, &ranges)?;
             let clusters = forest.clusters();
@@ -61,7 +71,13 @@ impl Codec {
             (Family::Gaussian(gaussians), clusters)
         };
         let prior = Prior::from_tensors(&saved.under("prior"), view.patches(), clusters)?;
-        Ok(Self { view, family, prior, lows: ranges.into_iter().map(|(low, _)| low).collect() })
+        Ok(Self { view, family, prior, lows })
+    }
+
+    /// Whether pictures may have any height and width.
+    #[must_use]
+    pub fn takes_any_size(&self) -> bool {
+        matches!(self.family, Family::Context(_))
     }
 
     /// How the model sees pictures.
@@ -70,23 +86,30 @@ impl Codec {
         &self.view
     }
 
-    /// The patches `[L, D]` of every picture of u8 `[B, H, W, C]`, as the model sees them.
+    /// The numbers of every picture of u8 `[B, H, W, C]`, as the model sees them: patches `[L, D]`, or `[H, W, C]` where
+    /// patches see the pixels around them.
     ///
     /// # Errors
     /// When the pixels are not those of the model's pictures.
     pub fn integers(&self, pixels: &Tensor) -> Result<Vec<Vec<i16>>> {
-        let patches = self.view.integers(pixels)?.to_kind(Kind::Int16).contiguous().view(-1);
-        let all: Vec<i16> = Vec::try_from(patches)?;
-        Ok(all.chunks_exact(self.view.dimensions()).map(<[i16]>::to_vec).collect())
+        let count = pixels.size()[0].max(1) as usize;
+        let numbers = if self.takes_any_size() { self.view.color.forward(pixels) } else { self.view.integers(pixels)? };
+        let all: Vec<i16> = Vec::try_from(numbers.to_kind(Kind::Int16).contiguous().view(-1))?;
+        Ok(all.chunks_exact((all.len() / count).max(1)).map(<[i16]>::to_vec).collect())
     }
 
-    /// The pixels u8 `[H, W, C]`, in this order, of a picture's patches `[L, D]`.
+    /// The pixels u8 `[H, W, C]`, in this order, of a picture's numbers.
     ///
     /// # Errors
-    /// A refusal where the patches belong to no picture.
-    pub fn pixels(&self, patches: &[i16]) -> Result<Vec<u8>> {
-        let shape = [1, self.view.patches() as i64, self.view.variables() as i64];
-        let pixels = self.view.pixels(&Tensor::from_slice(patches).view(shape))?;
+    /// A refusal where the numbers belong to no picture.
+    pub fn pixels(&self, numbers: &[i16], size: [usize; 2]) -> Result<Vec<u8>> {
+        let numbers = Tensor::from_slice(numbers);
+        let pixels = if self.takes_any_size() {
+            let [height, width] = size.map(|side| side as i64);
+            self.view.color.inverse(&numbers.view([1, height, width, -1]))?
+        } else {
+            self.view.pixels(&numbers.view([1, self.view.patches() as i64, self.view.variables() as i64]))?
+        };
         let levels = self.view.shape().levels;
         let pixels: Vec<u8> = Vec::try_from(pixels.contiguous().view(-1))?;
         require!(
@@ -96,17 +119,16 @@ impl Codec {
         Ok(pixels)
     }
 
-    /// Code a picture's patches `[L, D]`.
+    /// Code a picture's numbers.
     ///
     /// # Errors
     /// A refusal where a value is outside the range of its variable.
-    pub fn encode(&self, patches: &[i16]) -> Result<Coded> {
+    pub fn encode(&self, numbers: &[i16], size: [usize; 2]) -> Result<Coded> {
         let (mut encoder, mut ends, mut coder_bits) = (Encoder::default(), Ends::default(), 0.0);
-        let model_bits = self.walk(&mut ends, |walk, place, ends| {
-            let value = i64::from(patches[place]) - self.lows[walk.variable()];
+        let model_bits = self.walk(size, &mut numbers.to_vec(), &mut ends, |walk, number, ends| {
+            let value = i64::from(number) - self.lows[walk.variable()];
             let symbol = usize::try_from(value).ok().filter(|&symbol| symbol < walk.symbols());
-            let symbol =
-                symbol.ok_or_else(|| refusal!("the value {} is outside the range of its variable", patches[place]))?;
+            let symbol = symbol.ok_or_else(|| refusal!("the value {number} is outside the range of its variable"))?;
             let frequencies = ends.of(walk, symbol);
             coder_bits -= libm::log2(f64::from(frequencies[1] - frequencies[0]) / f64::from(TOTAL));
             encoder.push(frequencies);
@@ -121,15 +143,17 @@ impl Codec {
     /// A refusal that names the picture where its bytes are damaged or its size is not the model's.
     pub fn restore(&self, header: &Header, number: usize, bytes: &[u8]) -> Result<Vec<u8>> {
         let (found, expected) = (header.shape(number), self.view.shape());
+        let size = [found.height, found.width];
+        let same = if self.takes_any_size() { PictureShape { height: found.height, width: found.width, ..expected } } else { expected };
         require!(
-            found == expected,
+            found == same,
             "picture {number} is {found} with {} levels, the model codes {expected} with {}",
             found.levels,
             expected.levels
         );
         let damaged = |why: &str| refusal!("picture {number} is damaged: {why}");
-        let patches = self.decode(bytes).map_err(|error| damaged(&error.to_string()))?;
-        let pixels = self.pixels(&patches).map_err(|error| damaged(&error.to_string()))?;
+        let numbers = self.decode(bytes, size).map_err(|error| damaged(&error.to_string()))?;
+        let pixels = self.pixels(&numbers, size).map_err(|error| damaged(&error.to_string()))?;
         require!(
             check_of(&pixels) == header.index[number].check,
             "{}",
@@ -138,40 +162,51 @@ impl Codec {
         Ok(pixels)
     }
 
-    /// The patches `[L, D]` of a coded picture.
+    /// The numbers of a coded picture.
     ///
     /// # Errors
     /// A refusal where the bytes are no picture that this model has coded; not every such mistake is seen.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Vec<i16>> {
+    pub fn decode(&self, bytes: &[u8], size: [usize; 2]) -> Result<Vec<i16>> {
         let (mut decoder, mut ends) = (Decoder::new(bytes)?, Ends::default());
-        let mut patches = vec![0; self.view.dimensions()];
-        self.walk(&mut ends, |walk, place, ends| {
-            let symbol = decoder.next(walk, ends)?;
-            patches[place] = (symbol as i64 + self.lows[walk.variable()]) as i16;
-            Ok(symbol)
-        })?;
-        Ok(patches)
+        let mut numbers = vec![0; size[0] * size[1] * self.view.grid.channels];
+        self.walk(size, &mut numbers, &mut ends, |walk, _, ends| decoder.next(walk, ends))?;
+        Ok(numbers)
     }
 
-    /// Go through all numbers of a picture: `symbol` finds each, and the borders around it, from the walk and the place in
-    /// `[L, D]`. Returns the bits of the model's probabilities.
+    /// Go through all numbers of a picture: `symbol` finds each, and the borders around it, from the walk and what stands
+    /// there; it is written there. Returns the bits of the model's probabilities.
     fn walk(
         &self,
+        size: [usize; 2],
+        numbers: &mut [i16],
         ends: &mut Ends,
-        mut symbol: impl FnMut(&dyn Walk, usize, &mut Ends) -> Result<usize>,
+        mut symbol: impl FnMut(&dyn Walk, i16, &mut Ends) -> Result<usize>,
     ) -> Result<f64> {
-        let mut walk: Box<dyn Walk> = match &self.family {
-            Family::Gaussian(model) => Box::new(GaussianWalk::new(model, 0)),
-            Family::Hclt(model) => Box::new(HcltWalk::new(model)),
+        let mut step = |walk: &mut dyn Walk, number: &mut i16| {
+            let found = symbol(walk, *number, ends)?;
+            *number = (found as i64 + self.lows[walk.variable()]) as i16;
+            Ok(libm::log2(walk.observe(found, &ends.low, &ends.high)))
         };
+        match &self.family {
+            Family::Gaussian(model) => self.walk_patches(&mut GaussianWalk::new(model, 0), numbers, &mut step),
+            Family::Hclt(model) => self.walk_patches(&mut HcltWalk::new(model), numbers, &mut step),
+            Family::Context(experts) => {
+                let [height, width] = size;
+                walk_windows(experts, &self.view.resized(height, width), numbers, &mut step)
+            }
+        }
+    }
+
+    /// All numbers of patches `[L, D]`, whose clusters are believed in by the prior.
+    fn walk_patches(&self, walk: &mut dyn Walk, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
         let (variables, mut bits) = (self.view.variables(), 0.0);
         let mut belief = Belief::new(&self.prior);
         let mut evidence = vec![0.0; belief.weights(0).len()];
         for patch in 0..self.view.patches() {
             walk.start(belief.weights(patch));
             for _ in 0..variables {
-                let found = symbol(&*walk, patch * variables + walk.variable(), ends)?;
-                bits -= libm::log2(walk.observe(found, &ends.low, &ends.high));
+                let place = patch * variables + walk.variable();
+                bits -= step(walk, &mut numbers[place])?;
             }
             if belief.learns() {
                 walk.evidence(&mut evidence);
@@ -180,6 +215,25 @@ impl Codec {
         }
         Ok(bits)
     }
+}
+
+/// Finds the number that a walk has come to, writes it, and goes on; gives the logarithm of its probability in bits.
+type Step<'a> = dyn FnMut(&mut dyn Walk, &mut i16) -> Result<f64> + 'a;
+
+/// All numbers of a picture `[H, W, C]`, patch by patch given what is around it.
+fn walk_windows(experts: &Experts, view: &View, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
+    let layout = experts.layout(view)?;
+    let Some(first) = layout.first() else { return Ok(0.0) };
+    let (mut walk, mut bits) = (ContextWalk::new(experts, Arc::clone(&first.rows)), 0.0);
+    for window in layout.iter() {
+        walk.begin(&window.rows, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
+        for _ in 0..window.rows.own() {
+            let number = experts.context_numbers() + walk.variable();
+            let place = window.places[number].context("a number of a patch that is there")?;
+            bits -= step(&mut walk, &mut numbers[place])?;
+        }
+    }
+    Ok(bits)
 }
 
 /// Refuse what cannot be had back.

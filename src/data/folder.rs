@@ -101,6 +101,15 @@ pub fn open_files(paths: &[PathBuf], shape: PictureShape) -> Result<Pictures> {
     read(&headers, shape, |picture| picture)
 }
 
+/// Height and width of a picture as it is seen, turned where its EXIF orientation says so.
+///
+/// # Errors
+/// A refusal, which names the file, where it cannot be read.
+pub fn size_of(path: &Path) -> Result<[usize; 2]> {
+    let header = header(path.to_owned(), Alpha::Drop)?;
+    Ok([header.height as usize, header.width as usize])
+}
+
 fn read(headers: &[Header], shape: PictureShape, prepared: impl Fn(DynamicImage) -> DynamicImage) -> Result<Pictures> {
     let source = source::spool(|out| {
         for Header { path, .. } in headers {

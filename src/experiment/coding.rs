@@ -15,7 +15,6 @@ use super::stage::Stage;
 use crate::codec::container::{self, check_of};
 use crate::codec::{Codec, Header, Stored};
 use crate::data::Split;
-use crate::data::pictures::PictureShape;
 use crate::device::{self, Read, ReadOnly};
 use crate::require;
 use crate::run::{RunFolder, checkpoint, progress};
@@ -80,15 +79,17 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     check_current(&folder, &config, stage)?;
     let Opened { codec, hash } = opened(&folder, &config, stage)?;
     let shape = codec.view().shape();
-    let input = if request.inputs.is_empty() {
-        of_split(&folder, &config, request.split, request.first)?
+    let inputs = if request.inputs.is_empty() {
+        vec![of_split(&folder, &config, request.split, request.first)?]
     } else {
-        of_files(&request.inputs, shape)?
+        of_files(&request.inputs, shape, codec.takes_any_size())?
     };
-    let found = input.pictures.shape();
-    require!(found == shape, "the pictures are {found}, the model was trained for {shape}");
+    for input in inputs.iter().filter(|_| !codec.takes_any_size()) {
+        let found = input.pictures.shape();
+        require!(found == shape, "the pictures are {found}, the model was trained for {shape}");
+    }
     let started = Instant::now();
-    let (coded, index, model_bits) = code(&codec, &input)?;
+    let (coded, index, model_bits) = code(&codec, &inputs)?;
     let header = Header {
         model: hash,
         stage: stage.name().to_owned(),
@@ -102,7 +103,8 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     container::write(out, &header, &coded)?;
     let pictures = coded.len();
     let bytes = out.metadata().map_or(0, |found| found.len());
-    Ok(Done { pictures, pixels: pictures * shape.dimensions(), bytes, model_bits, seconds })
+    let pixels = (0..pictures).map(|number| header.shape(number).dimensions()).sum();
+    Ok(Done { pictures, pixels, bytes, model_bits, seconds })
 }
 
 /// The codec of a stage that is done.
@@ -117,29 +119,41 @@ pub(super) fn opened(folder: &RunFolder, config: &Config, stage: Stage) -> Resul
 }
 
 /// Every picture's bytes, the index, and the bits of the model.
-fn code(codec: &Codec, input: &Input) -> Result<(Vec<Vec<u8>>, Vec<Stored>, f64)> {
-    let count = input.pictures.len();
-    let (mut all, mut index, mut bits) = (Vec::with_capacity(count), Vec::with_capacity(count), 0.0);
-    let watch = Watch::new("compress", count, codec.view().shape());
-    for numbers in portions(count) {
-        let pixels = input.pictures.batch(&numbers)?;
-        let patches = codec.integers(&pixels)?;
-        let work = patches.into_iter().map(|patches| (Read(codec), patches)).collect();
-        let done =
-            device::spread(Device::Cpu, work, |(codec, patches): (Read<Codec>, Vec<i16>)| codec.0.encode(&patches));
-        let pixels: Vec<u8> = Vec::try_from(pixels.view(-1))?;
-        let each = pixels.chunks_exact(codec.view().shape().dimensions());
-        for ((coded, pixels), number) in done.into_iter().zip(each).zip(numbers) {
-            let coded = coded?;
-            bits += coded.model_bits;
-            let length = u32::try_from(coded.bytes.len()).context("a coded picture is too long")?;
-            index.push(Stored { length, size: None, check: check_of(pixels), name: input.names[number].clone() });
-            all.push(coded.bytes);
+fn code(codec: &Codec, inputs: &[Input]) -> Result<(Vec<Vec<u8>>, Vec<Stored>, f64)> {
+    let own = codec.view().shape();
+    let mut all: Vec<(&Input, usize)> = Vec::new();
+    for input in inputs {
+        all.extend((0..input.pictures.len()).map(|number| (input, number)));
+    }
+    let (mut coded, mut index, mut bits) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()), 0.0);
+    let mut watch = Watch::new("compress", all.len());
+    for portion in portions(all.len()) {
+        let mut work = Vec::new();
+        for &place in &portion {
+            let (input, number) = all[place];
+            let pixels = input.pictures.batch(&[number])?;
+            let shape = input.pictures.shape();
+            work.push((Read(codec), codec.integers(&pixels)?.remove(0), [shape.height, shape.width]));
+            let pixels: Vec<u8> = Vec::try_from(pixels.view(-1))?;
+            let same = (shape.height, shape.width) == (own.height, own.width);
+            let size = (!same).then(|| [shape.height, shape.width].map(|side| side as u32));
+            index.push(Stored { length: 0, size, check: check_of(&pixels), name: input.names[number].clone() });
         }
-        watch.set(all.len());
+        let done = device::spread(
+            Device::Cpu,
+            work,
+            |(codec, numbers, size): (Read<Codec>, Vec<i16>, [usize; 2])| codec.0.encode(&numbers, size),
+        );
+        for (found, &place) in done.into_iter().zip(&portion) {
+            let found = found?;
+            bits += found.model_bits;
+            index[place].length = u32::try_from(found.bytes.len()).context("a coded picture is too long")?;
+            coded.push(found.bytes);
+            watch.add(all[place].0.pictures.shape().dimensions());
+        }
     }
     watch.end();
-    Ok((all, index, bits))
+    Ok((coded, index, bits))
 }
 
 /// The numbers from 0 to `count` in portions that keep all threads busy.
@@ -152,17 +166,19 @@ pub(super) fn portions(count: usize) -> impl Iterator<Item = Vec<usize>> {
 pub(super) struct Watch {
     bar: indicatif::ProgressBar,
     started: Instant,
-    size: usize,
+    numbers: usize,
 }
 
 impl Watch {
-    pub(super) fn new(label: &str, count: usize, shape: PictureShape) -> Self {
-        Self { bar: progress::bar(label, count as u64), started: Instant::now(), size: shape.dimensions() }
+    pub(super) fn new(label: &str, count: usize) -> Self {
+        Self { bar: progress::bar(label, count as u64), started: Instant::now(), numbers: 0 }
     }
 
-    pub(super) fn set(&self, done: usize) {
-        self.bar.set_position(done as u64);
-        let rate = (done * self.size) as f64 / 1e6 / self.started.elapsed().as_secs_f64().max(1e-9);
+    /// A picture of so many numbers is done.
+    pub(super) fn add(&mut self, numbers: usize) {
+        self.numbers += numbers;
+        self.bar.inc(1);
+        let rate = self.numbers as f64 / 1e6 / self.started.elapsed().as_secs_f64().max(1e-9);
         self.bar.set_message(format!("{rate:.3} MB/s"));
     }
 

@@ -33,18 +33,20 @@ pub fn of_split(run: &RunFolder, config: &Config, split: Split, first: Option<us
     Ok(Input { pictures: pictures.select(0..count), names: vec![None; count] })
 }
 
-/// Files of the user's: PNG and JPEG pictures, folders of such, arrays (.npy); all of the model's shape.
+/// Files of the user's: PNG and JPEG pictures, folders of such, arrays (.npy); all of the model's shape, or of any height and
+/// width, each file then by itself.
 ///
 /// # Errors
 /// A refusal that names the file which is none of these or does not fit.
-pub fn of_files(inputs: &[PathBuf], shape: PictureShape) -> Result<Input> {
+pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Result<Vec<Input>> {
     let (mut parts, mut names) = (Vec::new(), Vec::new());
     for input in inputs {
         if has_ending(input, &["npy"]) {
             let pictures = npz::open_npy(input, shape.levels)?;
             let found = pictures.shape();
+            let size = if any_size { found } else { shape };
             require!(
-                found == shape,
+                found == PictureShape { height: size.height, width: size.width, ..shape },
                 "{}: the pictures are {found}, the model was trained for {shape}",
                 input.display()
             );
@@ -62,11 +64,20 @@ pub fn of_files(inputs: &[PathBuf], shape: PictureShape) -> Result<Input> {
             );
             (input.parent().unwrap_or(Path::new("")), vec![input.clone()])
         };
-        parts.push(folder::open_files(&paths, shape)?);
+        if any_size {
+            for path in &paths {
+                let [height, width] = folder::size_of(path)?;
+                parts.push(folder::open_files(std::slice::from_ref(path), PictureShape { height, width, ..shape })?);
+            }
+        } else {
+            parts.push(folder::open_files(&paths, shape)?);
+        }
         names.extend(paths.iter().map(|path| Some(name(path.strip_prefix(root).unwrap_or(path)))));
     }
     tell_apart(&mut names);
-    Ok(Input { pictures: Pictures::join(&parts)?, names })
+    let mut left = names.into_iter();
+    let own = |pictures: Pictures| Input { names: left.by_ref().take(pictures.len()).collect(), pictures };
+    Ok(parts.into_iter().map(own).collect())
 }
 
 /// Whether a path ends so.

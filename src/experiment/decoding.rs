@@ -36,7 +36,11 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
         make_empty(out)?;
     }
     let (started, shape) = (Instant::now(), codec.view().shape());
-    let watch = Watch::new("decompress", numbers.len(), shape);
+    let mut watch = Watch::new("decompress", numbers.len());
+    if array {
+        let one = numbers.iter().all(|&number| file.header().shape(number) == file.header().shape(numbers[0]));
+        require!(one, "{}: the pictures are of different sizes, which no array holds: name a folder", path.display());
+    }
     let mut all = Vec::new();
     for portion in portions(numbers.len()) {
         let mut work = Vec::new();
@@ -54,15 +58,17 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
             } else {
                 save(out, header, numbers[place], pixels)?;
             }
+            watch.add(header.shape(numbers[place]).dimensions());
         }
-        watch.set(portion.last().map_or(0, |last| last + 1));
     }
     watch.end();
     let seconds = started.elapsed().as_secs_f64();
     if array {
+        let shape = numbers.first().map_or(shape, |&number| file.header().shape(number));
         write_array(out, all, numbers.len(), shape)?;
     }
-    let (pictures, pixels) = (numbers.len(), numbers.len() * shape.dimensions());
+    let pixels = numbers.iter().map(|&number| file.header().shape(number).dimensions()).sum();
+    let pictures = numbers.len();
     Ok(Done { pictures, pixels, bytes: 0, model_bits: 0.0, seconds })
 }
 

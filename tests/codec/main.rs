@@ -32,14 +32,14 @@ fn code_lengths_are_those_of_the_library() {
         let codec = case.codec(&model);
         let expected = library_bits(case, &seen);
         for (patches, bits) in codec.integers(&tensor(&seen, case.channels())).unwrap().iter().zip(expected) {
-            let coded = codec.encode(patches).unwrap();
+            let coded = codec.encode(patches, codec.view().size()).unwrap();
             let off = (coded.model_bits / bits - 1.0).abs();
             assert!(off < 1e-6, "{case:?}: {} and {bits} bits", coded.model_bits);
             // A byte length, 8 bytes of a hash and three bytes of the index go with it.
             let bytes = coded.bytes.len() as f64 + 13.0;
             assert!(bytes <= bits * 1.002 / 8.0 + 24.0, "{case:?}: {bytes} bytes, {bits} bits");
             assert!(coded.bytes.len() as f64 * 8.0 - coded.coder_bits <= 65.0);
-            assert_eq!(&codec.decode(&coded.bytes).unwrap(), patches, "{case:?}");
+            assert_eq!(&codec.decode(&coded.bytes, codec.view().size()).unwrap(), patches, "{case:?}");
         }
     }
 }
@@ -68,8 +68,8 @@ fn every_picture_comes_back_bit_for_bit() {
         runner
             .run(&any_picture(case.channels()), |pixels| {
                 let patches = codec.integers(&tensor(&pixels, case.channels())).unwrap().remove(0);
-                let coded = codec.encode(&patches).unwrap();
-                let back = codec.pixels(&codec.decode(&coded.bytes).unwrap()).unwrap();
+                let coded = codec.encode(&patches, codec.view().size()).unwrap();
+                let back = codec.pixels(&codec.decode(&coded.bytes, codec.view().size()).unwrap(), codec.view().size()).unwrap();
                 prop_assert!(back == pixels, "{:?}", case);
                 Ok(())
             })

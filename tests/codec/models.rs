@@ -107,7 +107,7 @@ impl Case {
             }),
             _ => FamilyConfig::Hclt(HcltConfig { states: 3, ..HcltConfig::default() }),
         };
-        PatchConfig { size: self.view().grid.patch, family }
+        PatchConfig { size: self.view().grid.patch, context: 0, gate: GateConfig::None, family }
     }
 
     fn patches(self) -> Box<dyn PatchModel> {

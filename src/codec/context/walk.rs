@@ -1,0 +1,127 @@
+//! A patch that sees the pixels around it, number by number: the ordered reading of its experts.
+
+use std::sync::Arc;
+
+use super::{Experts, Rows, Weights};
+use crate::codec::normals::{Normals, Span};
+use crate::codec::tables::inner;
+use crate::codec::walk::{Boundary, Walk};
+
+/// A walk through the numbers of one patch after the other.
+#[derive(Debug)]
+pub struct ContextWalk<'a> {
+    model: &'a Experts,
+    normals: Normals,
+    rows: Arc<Rows>,
+    /// Middles about the centre of what is there, in the order of the rows: the context, then the patch so far.
+    seen: Vec<f64>,
+    log_weights: Vec<f64>,
+}
+
+impl<'a> ContextWalk<'a> {
+    /// Walks by these rows until [`begin`](Self::begin) says others.
+    #[must_use]
+    pub fn new(model: &'a Experts, rows: Arc<Rows>) -> Self {
+        Self { model, normals: Normals::default(), rows, seen: Vec::new(), log_weights: Vec::new() }
+    }
+
+    /// Begin a patch whose window is there as far as the rows say; `value` gives the numbers of its context, by the order of
+    /// windows.
+    pub fn begin(&mut self, rows: &Arc<Rows>, value: impl Fn(usize) -> i64) {
+        let model = self.model;
+        self.rows = Arc::clone(rows);
+        self.seen.clear();
+        let middle = |&place: &usize| value(model.order[place]) as f64 + 0.5 - model.centre[place];
+        self.seen.extend(rows.places[..rows.context].iter().map(middle));
+        self.log_weights.clear();
+        match &model.prior {
+            Weights::Constant(experts) => {
+                let all = experts.iter().zip(model.log_weights.chunks_exact(model.scales));
+                self.log_weights.extend(all.flat_map(|(k, own)| own.iter().map(move |s| k + s)));
+            }
+            Weights::Gate(gate) => {
+                // The context's places are those of windows: only the patch is reordered.
+                let mut context = vec![None; model.given];
+                for (&place, &middle) in rows.places.iter().zip(&self.seen) {
+                    context[place] = Some(middle);
+                }
+                let (experts, tilt) = gate.tilt(&context);
+                for (k, own) in experts.iter().zip(model.log_weights.chunks_exact(model.scales)) {
+                    let mut scales: Vec<f64> = own.iter().zip(&tilt).map(|(a, u)| a + u).collect();
+                    super::gate::normalise_logarithms(&mut scales);
+                    self.log_weights.extend(scales.into_iter().map(|s| k + s));
+                }
+            }
+        }
+        self.normals.begin(&self.log_weights, model.scales);
+        self.prepare();
+    }
+
+    /// How many numbers of the patch are known.
+    fn known(&self) -> usize {
+        self.seen.len() - self.rows.context
+    }
+
+    /// What the next number is like under every entry.
+    fn prepare(&mut self) {
+        let d = self.known();
+        if d == self.rows.own() {
+            return;
+        }
+        let (model, rows, seen) = (self.model, &self.rows, &self.seen);
+        let group = rows.group[d];
+        let (mut last, mut sum, mut diagonal) = (usize::MAX, 0.0, 0.0);
+        self.normals.prepare(|entry| {
+            if entry.component != last {
+                last = entry.component;
+                let (row, own, bias) = rows.row(last, d);
+                (sum, diagonal) = (inner(row, seen) + bias, own);
+            }
+            let inverse = model.inverse_scales[entry.scale * model.groups + group];
+            (entry.offset, entry.rate) = (sum * inverse, diagonal * inverse);
+        });
+    }
+
+    fn place(&self) -> usize {
+        self.rows.places[self.seen.len()]
+    }
+
+    fn span(&self) -> Span {
+        let (low, symbols) = self.model.ranges[self.place()];
+        Span { low, symbols, centre: self.model.centre[self.place()] }
+    }
+}
+
+impl Walk for ContextWalk<'_> {
+    fn start(&mut self, _: &[f64]) {
+        unreachable!("patches that see others begin with their contexts")
+    }
+
+    fn variable(&self) -> usize {
+        self.model.order[self.place()] - self.model.given
+    }
+
+    fn symbols(&self) -> usize {
+        self.span().symbols
+    }
+
+    fn boundary(&self, v: usize, out: &mut Boundary) {
+        self.normals.boundary(v, &self.span(), out);
+    }
+
+    fn guess(&self, share: f64) -> usize {
+        self.normals.guess(share, &self.span())
+    }
+
+    fn observe(&mut self, v: usize, low: &Boundary, high: &Boundary) -> f64 {
+        let span = self.span();
+        let probability = self.normals.observe(v, &span, low, high);
+        self.seen.push(span.middle(v));
+        self.prepare();
+        probability
+    }
+
+    fn evidence(&mut self, _: &mut [f64]) {
+        unreachable!("patches that see others have no latent tree")
+    }
+}
