@@ -3,6 +3,7 @@
 mod container;
 mod models;
 mod walks;
+mod windows;
 
 use lvd::data::view::View;
 use lvd::patch::Reading;
@@ -17,7 +18,8 @@ fn library_bits(case: Case, pixels: &[u8]) -> Vec<f64> {
     let pixels = tensor(pixels, case.channels());
     let numbers: Vec<usize> = (0..pixels.size()[0] as usize).collect();
     let draws = Draws { seed: 1, purpose: "test", pass: 0, pictures: &numbers };
-    let reading = if matches!(case.0, models::Kinds::Gaussian(..)) { Reading::Ordered } else { Reading::Exact };
+    let gaussian = matches!(case.0, models::Kinds::Gaussian(..) | models::Kinds::Context(..));
+    let reading = if gaussian { Reading::Ordered } else { Reading::Exact };
     let patches = model.evidence(&pixels, reading, &draws).unwrap();
     let nats = -model.log_likelihood(&model.patch_log_likelihood(&patches).unwrap()).unwrap();
     Vec::<f64>::try_from(nats).unwrap().into_iter().map(|nats| nats / std::f64::consts::LN_2).collect()

@@ -9,7 +9,7 @@ use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::{Covariance, FamilyConfig, GaussianConfig, HcltConfig, PatchConfig, ScaleGroups, Start};
+use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, ScaleGroups, Start};
 use lvd::patch::{self, PatchModel};
 use lvd::random::rng;
 use lvd::run::checkpoint::{Named, prefixed};
@@ -22,6 +22,8 @@ const CLUSTERS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kinds {
     Gaussian(ScaleGroups, Covariance),
+    /// Patches that see the pixels around them, with constant weights or a gate.
+    Context(ScaleGroups, bool),
     Hclt,
     /// Two heads a tree.
     Heads,
@@ -43,12 +45,15 @@ const ONE: Kinds = Kinds::Gaussian(ScaleGroups::One, Covariance::Full);
 const LUMA: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::Full);
 const LOW: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::LowRank { rank: 2 });
 
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 15] = [
     Case(ONE, Latents::Independent, ColorSpace::Rgb, Transform::None),
     Case(LUMA, Latents::Independent, ColorSpace::YcocgR, Transform::None),
     Case(LUMA, Latents::Tree, ColorSpace::YcocgRMod, Transform::None),
     Case(LOW, Latents::Hidden, ColorSpace::YcocgR, Transform::Cdf53Integer),
     Case(ONE, Latents::Tree, ColorSpace::Grey, Transform::Cdf53Integer),
+    Case(Kinds::Context(ScaleGroups::One, false), Latents::Independent, ColorSpace::Grey, Transform::None),
+    Case(Kinds::Context(ScaleGroups::LumaChroma, false), Latents::Independent, ColorSpace::YcocgR, Transform::None),
+    Case(Kinds::Context(ScaleGroups::LumaChroma, true), Latents::Independent, ColorSpace::YcocgR, Transform::None),
     Case(Kinds::Hclt, Latents::Independent, ColorSpace::Grey, Transform::None),
     Case(Kinds::Hclt, Latents::Tree, ColorSpace::YcocgR, Transform::None),
     Case(Kinds::Hclt, Latents::Hidden, ColorSpace::Rgb, Transform::None),
@@ -91,12 +96,22 @@ impl Case {
 
     pub fn view(self) -> View {
         let shape = PictureShape { height: 8, width: 8, channels: self.channels(), levels: 256 };
+        if let Kinds::Context(..) = self.0 {
+            return View::windowed(shape, self.2, Region::Whole, 2, 2).unwrap();
+        }
         let patch = if self.0 == Kinds::Pixels { 8 } else { 4 };
         View::new(shape, self.2, Region::Whole, patch).unwrap().transformed(self.3).unwrap()
     }
 
     fn config(self) -> PatchConfig {
         let family = match self.0 {
+            Kinds::Context(scale_groups, _) => FamilyConfig::Gaussian(GaussianConfig {
+                scale_groups,
+                scales: 3,
+                double: true,
+                ordered_window: 1e9,
+                ..GaussianConfig::default()
+            }),
             Kinds::Gaussian(scale_groups, covariance) => FamilyConfig::Gaussian(GaussianConfig {
                 covariance,
                 scale_groups,
@@ -107,7 +122,9 @@ impl Case {
             }),
             _ => FamilyConfig::Hclt(HcltConfig { states: 3, ..HcltConfig::default() }),
         };
-        PatchConfig { size: self.view().grid.patch, context: 0, gate: GateConfig::None, family }
+        let network = GateConfig::Network(NetworkConfig { units: 6, ..NetworkConfig::default() });
+        let gate = if matches!(self.0, Kinds::Context(_, true)) { network } else { GateConfig::None };
+        PatchConfig { size: self.view().grid.patch, context: self.view().context, gate, family }
     }
 
     fn patches(self) -> Box<dyn PatchModel> {
@@ -116,19 +133,27 @@ impl Case {
         let members: Vec<Tensor> = (0..clusters as u64)
             .map(|k| {
                 let seen = tensor(&pictures(25, self.channels(), k + 1), self.channels());
-                let patches = view.integers(&seen).unwrap().to_kind(Kind::Int64).reshape([-1, view.variables() as i64]);
-                let gaussian = matches!(self.0, Kinds::Gaussian(..));
+                let patches = view.integers(&seen).unwrap().to_kind(Kind::Int64);
+                let whole = view.whole().map_or_else(|| patches.shallow_clone(), |whole| patches.index_select(1, &whole));
+                let patches = whole.reshape([-1, view.numbers() as i64]);
+                let gaussian = matches!(self.0, Kinds::Gaussian(..) | Kinds::Context(..));
                 if gaussian { patches.to_kind(Kind::Float) + 0.5 } else { patches }
             })
             .collect();
         let ranges = view.ranges();
         let made =
             patch::start(&config, &members, &ranges, Start::Quantile, Device::Cpu, &mut rng(1, "test", 0)).unwrap();
+        let mut tensors: BTreeMap<String, Tensor> = made.tensors().into_iter().collect();
+        if let Some(last) = tensors.get("gate.w3") {
+            // A gate that does look at its context.
+            let numbers = Tensor::arange(last.numel() as i64, (Kind::Float, Device::Cpu)).view_as(last);
+            tensors.insert("gate.w3".to_owned(), (numbers * 1.7).sin() * 0.6);
+            return patch::from_tensors(&config, &ranges, &Named::new(&tensors)).unwrap();
+        }
         if self.0 != Kinds::Heads {
             return made;
         }
         // A second head whose root has the states the other way round.
-        let mut tensors: BTreeMap<String, Tensor> = made.tensors().into_iter().collect();
         let roots = &tensors["roots"];
         let both = Tensor::cat(&[roots, &roots.flip([2i64].as_slice())], 1);
         tensors.insert("roots".to_owned(), both);
@@ -139,6 +164,9 @@ impl Case {
     pub fn model(self) -> Mixture {
         let (view, patches) = (self.view(), self.patches());
         let clusters = patches.clusters();
+        if patches.own_weights() {
+            return Mixture::gated(view, patches);
+        }
         let prior = match self.1 {
             Latents::Independent => {
                 let weights = even_weights(clusters, Device::Cpu)
