@@ -22,6 +22,7 @@ use crate::circuit::Circuit;
 use crate::circuit::evidence::Evidence;
 use crate::circuit::mixing::mix;
 use crate::circuit::parameters::Parameters;
+use crate::data::pictures::PictureShape;
 use crate::data::view::View;
 use crate::latent_tree::certain;
 use crate::patch::{PatchEvidence, PatchModel, Reading};
@@ -82,6 +83,13 @@ impl Mixture {
     #[must_use]
     pub fn with_tree(self, tree: Circuit) -> Self {
         Self { prior: Prior::Tree(Box::new(tree)), ..self }
+    }
+
+    /// The same model for pictures of this height and width, where patches see the pixels around them: then any size will do.
+    #[must_use]
+    pub fn fitted(self, shape: PictureShape) -> Self {
+        let view = if self.view.context > 0 { self.view.resized(shape.height, shape.width) } else { self.view };
+        Self { view, ..self }
     }
 
     /// How pictures become patches.

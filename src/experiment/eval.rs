@@ -92,7 +92,7 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     check_current(&folder, &config, stage)?;
     let (pictures, split) = pictures(&folder, &config, request)?;
     require!(!pictures.is_empty(), "{split}: there are no pictures to evaluate");
-    let model = models::load(&folder, &config, stage, device)?;
+    let model = models::load(&folder, &config, stage, device)?.fitted(pictures.shape());
     check_shape(model.view().shape(), pictures.shape())?;
     let bar = progress::bar(stage.name(), pictures.len() as u64);
     let plain = Measure::plain(&model, config.seed, stage.micro_batch(&config));
