@@ -7,9 +7,9 @@ use lvd::data::patches::Region;
 use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
 use lvd::em::EmConfig;
+use lvd::mixture::Mixture;
 use lvd::mixture::mask::Mask;
 use lvd::mixture::train::{LearningParts, Training};
-use lvd::mixture::Mixture;
 use lvd::patch::config::{ContextConfig, GateConfig, GaussianConfig, NetworkConfig, ScaleGroups};
 use lvd::patch::context::{ContextPatches, start};
 use lvd::patch::gaussian::GaussianPatches;
@@ -22,7 +22,13 @@ use tch::{Device, Kind, Tensor};
 const EXPERTS: usize = 2;
 
 fn config(groups: ScaleGroups) -> GaussianConfig {
-    GaussianConfig { scales: 2, scale_groups: groups, ordered_window: f64::INFINITY, double: true, ..GaussianConfig::default() }
+    GaussianConfig {
+        scales: 2,
+        scale_groups: groups,
+        ordered_window: f64::INFINITY,
+        double: true,
+        ..GaussianConfig::default()
+    }
 }
 
 fn network() -> GateConfig {
@@ -87,9 +93,14 @@ fn worlds(height: i64, width: i64, levels: i64) -> Tensor {
 #[test]
 fn the_ordered_reading_sums_to_one_over_all_pictures_at_every_border() {
     // Whole and cut patches, with and without neighbours above, to the left and to the right.
-    for (height, width, levels, shape) in
-        [(1, 1, 5, [2, 1]), (2, 3, 3, [2, 1]), (3, 2, 3, [2, 2]), (3, 4, 2, [1, 1]), (3, 5, 2, [2, 1]), (4, 3, 2, [3, 2])]
-    {
+    for (height, width, levels, shape) in [
+        (1, 1, 5, [2, 1]),
+        (2, 3, 3, [2, 1]),
+        (3, 2, 3, [2, 2]),
+        (3, 4, 2, [1, 1]),
+        (3, 5, 2, [2, 1]),
+        (4, 3, 2, [3, 2]),
+    ] {
         for gate in [GateConfig::None, network()] {
             let model = mixture(view(height, width, levels, shape), &around(shape[0], shape[1], gate));
             let all = worlds(height as i64, width as i64, levels as i64);
@@ -139,7 +150,10 @@ fn the_density_is_that_of_the_regressions() {
         for (i, k) in (0..5).flat_map(|i| [(i, 0), (i, 1)]) {
             let expected = reference(&saved, &x.get(i), k, 6 * channels as i64, &widths);
             let found = found.double_value(&[i, k]);
-            assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{groups:?}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9 * expected.abs().max(1.0),
+                "{groups:?}: {found}, expected {expected}"
+            );
         }
     }
 }

@@ -13,7 +13,9 @@ use lvd::group::Alone;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, Start};
+use lvd::patch::config::{
+    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, Start,
+};
 use lvd::patch::{self, PatchEvidence, Reading};
 use lvd::random::{Draws, rng};
 use lvd::run::checkpoint::Named;
@@ -61,8 +63,7 @@ fn start(config: &PatchConfig) -> Mixture {
     // Different patches for every cluster, so that their trees and marginals differ.
     let members: Vec<Tensor> = (0..3).map(|k| patches.narrow(0, k * 64, 64 + 20 * k)).collect();
     let mut random = rng(1, "start", 0);
-    let patches =
-        patch::start(config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut random).unwrap();
+    let patches = patch::start(config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut random).unwrap();
     if patches.own_weights() {
         return Mixture::gated(view, patches);
     }
@@ -179,7 +180,12 @@ fn weights_and_masses_still_sum_to_one_after_clusters_were_reseeded() {
     // One picture of two patches of one pixel with three levels: nine pictures.
     let shape = PictureShape { height: 1, width: 2, channels: 1, levels: 3 };
     let view = View::new(shape, ColorSpace::Grey, Region::Whole, 1).unwrap();
-    let config = PatchConfig { size: 1, context: 0, gate: GateConfig::None, family: FamilyConfig::Hclt(HcltConfig { states: 2, ..HcltConfig::default() }) };
+    let config = PatchConfig {
+        size: 1,
+        context: 0,
+        gate: GateConfig::None,
+        family: FamilyConfig::Hclt(HcltConfig { states: 2, ..HcltConfig::default() }),
+    };
     let members: Vec<Tensor> = (0..4).map(|k| Tensor::from_slice(&[k % 3, 1, (k + 1) % 3]).view([3, 1])).collect();
     let patches =
         patch::start(&config, &members, &view.ranges(), Start::Quantile, Device::Cpu, &mut rng(1, "start", 0)).unwrap();

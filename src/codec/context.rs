@@ -4,7 +4,7 @@
 //! y_d = sum_j M_dj (x_j + 1/2 - centre_j) + bias_d,   z_ks(b) = (y_d without x_d's part + M_dd (b - centre_d)) / s_g
 //! ```
 //!
-//! M_d is the last row of the inverse lower Cholesky factor of the moments of what comes before number d of the patch, and of
+//! `M_d` is the last row of the inverse lower Cholesky factor of the moments of what comes before number d of the patch, and of
 //! it: the present part of the context, then the patch's numbers so far. A picture has few kinds of borders; the rows of
 //! each are made when it is first met.
 
@@ -170,7 +170,8 @@ impl Experts {
         if let Some(found) = self.kinds.lock().expect("no thread panics").get(observed) {
             return Ok(Arc::clone(found));
         }
-        let made = Rows::new(self, observed).ok_or_else(|| refusal!("the moments of an expert are not positive definite"))?;
+        let made =
+            Rows::new(self, observed).ok_or_else(|| refusal!("the moments of an expert are not positive definite"))?;
         let made = Arc::new(made);
         self.kinds.lock().expect("no thread panics").insert(observed.to_vec(), Arc::clone(&made));
         Ok(made)

@@ -93,7 +93,8 @@ impl Codec {
     /// When the pixels are not those of the model's pictures.
     pub fn integers(&self, pixels: &Tensor) -> Result<Vec<Vec<i16>>> {
         let count = pixels.size()[0].max(1) as usize;
-        let numbers = if self.takes_any_size() { self.view.color.forward(pixels) } else { self.view.integers(pixels)? };
+        let numbers =
+            if self.takes_any_size() { self.view.color.forward(pixels) } else { self.view.integers(pixels)? };
         let all: Vec<i16> = Vec::try_from(numbers.to_kind(Kind::Int16).contiguous().view(-1))?;
         Ok(all.chunks_exact((all.len() / count).max(1)).map(<[i16]>::to_vec).collect())
     }
@@ -144,7 +145,11 @@ impl Codec {
     pub fn restore(&self, header: &Header, number: usize, bytes: &[u8]) -> Result<Vec<u8>> {
         let (found, expected) = (header.shape(number), self.view.shape());
         let size = [found.height, found.width];
-        let same = if self.takes_any_size() { PictureShape { height: found.height, width: found.width, ..expected } } else { expected };
+        let same = if self.takes_any_size() {
+            PictureShape { height: found.height, width: found.width, ..expected }
+        } else {
+            expected
+        };
         require!(
             found == same,
             "picture {number} is {found} with {} levels, the model codes {expected} with {}",

@@ -50,7 +50,6 @@ impl Windows {
     }
 
     /// What of every window lies inside of the picture: bool `[L, numbers]`.
-    #[must_use]
     pub fn observed(&self) -> Tensor {
         let [height, width] = self.size.map(|n| n as i64);
         let inside = Tensor::ones([1, height, width, self.grid.channels as i64], (Kind::Bool, Device::Cpu));
@@ -58,7 +57,6 @@ impl Windows {
     }
 
     /// Places of the windows that lie inside of the picture altogether: int64 `[n]`.
-    #[must_use]
     pub fn whole(&self) -> Tensor {
         self.observed().all_dim(1, false).nonzero().squeeze_dim(1)
     }

@@ -139,11 +139,9 @@ fn code(codec: &Codec, inputs: &[Input]) -> Result<(Vec<Vec<u8>>, Vec<Stored>, f
             let size = (!same).then(|| [shape.height, shape.width].map(|side| side as u32));
             index.push(Stored { length: 0, size, check: check_of(&pixels), name: input.names[number].clone() });
         }
-        let done = device::spread(
-            Device::Cpu,
-            work,
-            |(codec, numbers, size): (Read<Codec>, Vec<i16>, [usize; 2])| codec.0.encode(&numbers, size),
-        );
+        let done = device::spread(Device::Cpu, work, |(codec, numbers, size): (Read<Codec>, Vec<i16>, [usize; 2])| {
+            codec.0.encode(&numbers, size)
+        });
         for (found, &place) in done.into_iter().zip(&portion) {
             let found = found?;
             bits += found.model_bits;

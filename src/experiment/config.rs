@@ -154,7 +154,11 @@ impl Config {
     fn check_context(&self, gaussian: &GaussianConfig, problems: &mut Problems) {
         let none = "expected none where patch.context is more than 0";
         let whole = self.protocol == Protocol::Lossless;
-        problems.check(whole, "protocol", "expected lossless where patch.context is more than 0: windows need whole pictures");
+        problems.check(
+            whole,
+            "protocol",
+            "expected lossless where patch.context is more than 0: windows need whole pictures",
+        );
         problems.check(self.transform == Transform::None, "transform", none);
         problems.check(self.distill.growing.is_none(), "distill.growing", none);
         problems.check(self.baselines.em_only.is_none(), "baselines.em_only", none);

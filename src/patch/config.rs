@@ -86,7 +86,11 @@ impl PatchConfig {
         problems.check(self.size > 0, format!("{path}.size"), "expected at least 1, found 0");
         self.gate.check(&format!("{path}.gate"), problems);
         let gated = self.gate != GateConfig::None;
-        problems.check(!gated || self.context > 0, format!("{path}.gate"), "expected none: the patches have no context");
+        problems.check(
+            !gated || self.context > 0,
+            format!("{path}.gate"),
+            "expected none: the patches have no context",
+        );
         let path = format!("{path}.family");
         match &self.family {
             FamilyConfig::Hclt(hclt) => hclt.check(&path, problems),

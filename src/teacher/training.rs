@@ -8,10 +8,10 @@
 mod saved;
 
 use super::Teacher;
-use crate::adam::{Adam, one_cycle};
 use super::quantiser::{Quantised, Quantiser, Usage, stream};
 use super::vqvae::{CodePrior, VqVae, VqVaeConfig};
 use super::weights::NamedTensors;
+use crate::adam::{Adam, one_cycle};
 use crate::data::pictures::Pictures;
 use crate::{random, require};
 use anyhow::{Result, ensure};

@@ -22,7 +22,8 @@ fn codec(tensors: &std::collections::BTreeMap<String, Tensor>) -> Codec {
 
 fn write(path: &Path, codec: &Codec, pixels: &[u8]) {
     let all = codec.integers(&tensor(pixels, 1)).unwrap();
-    let coded: Vec<Vec<u8>> = all.iter().map(|patches| codec.encode(patches, codec.view().size()).unwrap().bytes).collect();
+    let coded: Vec<Vec<u8>> =
+        all.iter().map(|patches| codec.encode(patches, codec.view().size()).unwrap().bytes).collect();
     let index = coded.iter().zip(pixels.chunks(64)).map(|(bytes, pixels)| Stored {
         length: bytes.len() as u32,
         size: None,

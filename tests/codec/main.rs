@@ -71,7 +71,9 @@ fn every_picture_comes_back_bit_for_bit() {
             .run(&any_picture(case.channels()), |pixels| {
                 let patches = codec.integers(&tensor(&pixels, case.channels())).unwrap().remove(0);
                 let coded = codec.encode(&patches, codec.view().size()).unwrap();
-                let back = codec.pixels(&codec.decode(&coded.bytes, codec.view().size()).unwrap(), codec.view().size()).unwrap();
+                let back = codec
+                    .pixels(&codec.decode(&coded.bytes, codec.view().size()).unwrap(), codec.view().size())
+                    .unwrap();
                 prop_assert!(back == pixels, "{:?}", case);
                 Ok(())
             })

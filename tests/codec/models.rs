@@ -9,7 +9,9 @@ use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::{Mixture, Prior, even_weights};
-use lvd::patch::config::{Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, ScaleGroups, Start};
+use lvd::patch::config::{
+    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, ScaleGroups, Start,
+};
 use lvd::patch::{self, PatchModel};
 use lvd::random::rng;
 use lvd::run::checkpoint::{Named, prefixed};
@@ -134,7 +136,8 @@ impl Case {
             .map(|k| {
                 let seen = tensor(&pictures(25, self.channels(), k + 1), self.channels());
                 let patches = view.integers(&seen).unwrap().to_kind(Kind::Int64);
-                let whole = view.whole().map_or_else(|| patches.shallow_clone(), |whole| patches.index_select(1, &whole));
+                let whole =
+                    view.whole().map_or_else(|| patches.shallow_clone(), |whole| patches.index_select(1, &whole));
                 let patches = whole.reshape([-1, view.numbers() as i64]);
                 let gaussian = matches!(self.0, Kinds::Gaussian(..) | Kinds::Context(..));
                 if gaussian { patches.to_kind(Kind::Float) + 0.5 } else { patches }

@@ -86,5 +86,7 @@ impl Gate {
 pub fn normalise_logarithms(values: &mut [f64]) {
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total = libm::log(values.iter().map(|value| libm::exp(value - most)).sum::<f64>()) + most;
-    values.iter_mut().for_each(|value| *value -= total);
+    for value in values {
+        *value -= total;
+    }
 }

@@ -14,8 +14,8 @@ pub struct Rows {
     pub context: usize,
     /// The group of each of the patch's.
     pub group: Vec<usize>,
-    /// For every expert and number of the patch, over all places up to it: M_d. Expert by expert.
-    rows: Vec<Vec<f64>>,
+    /// For every expert and number of the patch, over all places up to it: `M_d`. Expert by expert.
+    entries: Vec<Vec<f64>>,
     /// For every expert `[D']`.
     biases: Vec<Vec<f64>>,
 }
@@ -34,8 +34,8 @@ impl Rows {
         let group: Vec<usize> = there[context..].iter().map(group_of).collect();
         let made: Option<Vec<_>> =
             (0..experts.count).into_par_iter().map(|k| of_expert(experts, k, &there, context, &ends)).collect();
-        let (rows, biases) = made?.into_iter().unzip();
-        Some(Self { places: there, context, group, rows, biases })
+        let (entries, biases) = made?.into_iter().unzip();
+        Some(Self { places: there, context, group, entries, biases })
     }
 
     /// Numbers of a patch that are there.
@@ -44,12 +44,12 @@ impl Rows {
         self.places.len() - self.context
     }
 
-    /// M_d of an expert over the numbers before the patch's d-th, its entry for it, and the bias.
+    /// `M_d` of an expert over the numbers before the patch's d-th, its entry for it, and the bias.
     #[must_use]
     pub fn row(&self, expert: usize, d: usize) -> (&[f64], f64, f64) {
         let start = d * self.context + d * (d + 1) / 2;
         let length = self.context + d;
-        let row = &self.rows[expert][start..=start + length];
+        let row = &self.entries[expert][start..=start + length];
         (&row[..length], row[length], self.biases[expert][d])
     }
 }

@@ -42,11 +42,7 @@ impl GateConfig {
             problems.check(network.units > 0, format!("{path}.units"), "expected at least 1, found 0");
             problems.check(network.experts_every > 0, format!("{path}.experts_every"), "expected at least 1, found 0");
             let fine = network.rate > 0.0 && network.rate.is_finite();
-            problems.check(
-                fine,
-                format!("{path}.rate"),
-                format!("expected a number above 0, found {}", network.rate),
-            );
+            problems.check(fine, format!("{path}.rate"), format!("expected a number above 0, found {}", network.rate));
         }
     }
 }
@@ -109,7 +105,6 @@ impl WindowShape {
     }
 
     /// Numbers of the context's pixels that touch the patch: int64 `[n]`.
-    #[must_use]
     pub fn near(&self) -> Tensor {
         let p = self.patch as i64;
         let touches = |&(row, col): &(i64, i64)| row >= -1 && col >= -1 && col <= p;
@@ -119,7 +114,6 @@ impl WindowShape {
 
     /// What of a context's numbers is there beside each kind of border: above, to the left, to the right, above and to the
     /// left; bool `[context numbers]` each.
-    #[must_use]
     pub fn borders(&self) -> [Tensor; 4] {
         let p = self.patch as i64;
         let visible = |seen: &dyn Fn(i64, i64) -> bool| {

@@ -5,7 +5,7 @@
 //! ln p(x | c, k) = ln sum_s exp(a_ks + u_s(c) + n_ks - 1/2 sum_g q_kg / s_g^2) - ln sum_s exp(a_ks + u_s(c))
 //! ```
 //!
-//! with n_ks what normalises the Gaussians, a the logarithms of the scales' weights and u what a gate adds to them (0
+//! with `n_ks` what normalises the Gaussians, a the logarithms of the scales' weights and u what a gate adds to them (0
 //! without one; the second term is 0 then).
 
 use tch::Tensor;
@@ -29,7 +29,7 @@ pub struct Bank {
     /// a + n, `[S, K]`, and a alone.
     constants: Tensor,
     log_weights: Tensor,
-    /// -1 / (2 s_g^2), `[G, S, 1]`.
+    /// `-1 / (2 s_g^2)`, `[G, S, 1]`.
     rates: Tensor,
 }
 
@@ -53,12 +53,11 @@ impl Bank {
     }
 
     /// Which numbers of a patch are observed.
-    #[must_use]
     pub fn own(&self) -> &Tensor {
         &self.factors[0].own
     }
 
-    /// ln p(x | c, k) `[N, K]` of windows `[N, W]`, without the gate's weights of the experts.
+    /// ln p(x | c, k) `[N, K]` of windows `[N, W]`, with the gate's weights of the experts where there is one.
     pub fn log_likelihood(&self, windows: &Tensor, weights: &Weights) -> Tensor {
         let n = windows.size()[0];
         let some = |start: i64| {
@@ -66,14 +65,15 @@ impl Bank {
             (Read(self), windows.narrow(0, start, count), weights.scales_of(start, count))
         };
         let work = (0..n).step_by(ROWS as usize).map(some).collect();
-        let parts = device::spread(windows.device(), work, |(bank, windows, tilt): (Read<Self>, Tensor, Option<Tensor>)| {
-            bank.0.of_few(&windows, tilt)
-        });
+        let parts =
+            device::spread(windows.device(), work, |(bank, windows, tilt): (Read<Self>, Tensor, Option<Tensor>)| {
+                bank.0.of_few(&windows, tilt)
+            });
         let none = || windows.new_zeros([0, self.factors.len() as i64], (windows.kind(), windows.device()));
-        if parts.is_empty() { none() } else { Tensor::cat(&parts, 0) }
+        weights.with_experts(if parts.is_empty() { none() } else { Tensor::cat(&parts, 0) })
     }
 
-    /// The same for few windows; `tilt` is u `[n, S]`.
+    /// ln p(x | c, k) `[n, K]` of few windows; `tilt` is u `[n, S]`.
     fn of_few(&self, windows: &Tensor, tilt: Option<Tensor>) -> Tensor {
         let (n, experts) = (windows.size()[0], self.factors.len() as i64);
         let y = self.bias.addmm(windows, &self.columns).square_().view([n, -1, experts]);

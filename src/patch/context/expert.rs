@@ -11,7 +11,7 @@
 //! the innovations: chroma is regressed on its context and on the patch's luma, and what is left has a scale of its own, so
 //! that the M-step is the closed form of two weighted regressions. Without the prior (lambda T, an inverse-Wishart's) every
 //! step is the maximum of the expected log-likelihood of x given c. Where the context is cut by the picture's border the
-//! regression on what is there comes from the same S_g.
+//! regression on what is there comes from the same `S_g`.
 
 use tch::{Kind, Tensor};
 

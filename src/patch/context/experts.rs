@@ -1,7 +1,8 @@
 //! The experts of a model, and both readings of them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -35,7 +36,7 @@ pub struct ContextPatches {
     pub(super) order: Tensor,
     pub(super) experts: Vec<Expert>,
     /// Factors for windows that stick out of their pictures, by what is observed.
-    pub(super) factors: Mutex<HashMap<Vec<bool>, Arc<Bank>>>,
+    pub(super) factors: RefCell<HashMap<Vec<bool>, Rc<Bank>>>,
     pub(super) window: WindowShape,
     pub(super) gate_config: GateConfig,
     pub(super) gate: Option<Gate>,
@@ -91,7 +92,7 @@ impl ContextPatches {
             gate: None,
             steps: 0,
             experts: Vec::new(),
-            factors: Mutex::default(),
+            factors: RefCell::default(),
             pseudocount: 1.0,
             examples: 1.0,
             batch: 0.0,
@@ -177,7 +178,8 @@ impl ContextPatches {
                 if let Some(found) = found {
                     let expected = shown.rows(rows).of_scales(&experts[k]).exp();
                     let weights = by_expert.get(k as i64).index_select(0, rows);
-                    let _ = total.shallow_clone().index_add_(1, rows, &(found - expected * weights).to_kind(Kind::Float));
+                    let _ =
+                        total.shallow_clone().index_add_(1, rows, &(found - expected * weights).to_kind(Kind::Float));
                 }
             }
             total
@@ -185,7 +187,7 @@ impl ContextPatches {
     }
 
     /// The windows by what of them is observed: numbers of the windows, and all experts for them.
-    pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Arc<Bank>)> {
+    pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Rc<Bank>)> {
         let all = || Tensor::arange(windows.windows.size()[0], (Kind::Int64, windows.windows.device()));
         let Some(observed) = &windows.observed else {
             return vec![(all(), self.factors_for(&vec![true; self.common.numbers() as usize]))];
@@ -194,10 +196,10 @@ impl ContextPatches {
         found.map(|Group { mask, rows, .. }| (rows, self.factors_for(&mask))).collect()
     }
 
-    fn factors_for(&self, mask: &[bool]) -> Arc<Bank> {
-        let mut kept = self.factors.lock().expect("no thread panics");
+    fn factors_for(&self, mask: &[bool]) -> Rc<Bank> {
+        let mut kept = self.factors.borrow_mut();
         if let Some(factors) = kept.get(mask) {
-            return Arc::clone(factors);
+            return Rc::clone(factors);
         }
         let each = self.common.numbers() * (self.common.numbers() - self.common.given);
         if (kept.len() + 1) * each as usize * self.experts.len() > MOST {
@@ -207,8 +209,8 @@ impl ContextPatches {
         let made = device::spread(self.centre.device(), work, |(expert, common): (Read<Expert>, Read<Common>)| {
             Factor::new(&expert.0.regressions, mask, common.0)
         });
-        let factors = Arc::new(Bank::new(&self.experts, made, &self.common));
-        kept.insert(mask.to_vec(), Arc::clone(&factors));
+        let factors = Rc::new(Bank::new(&self.experts, made, &self.common));
+        kept.insert(mask.to_vec(), Rc::clone(&factors));
         factors
     }
 
@@ -216,7 +218,7 @@ impl ContextPatches {
     pub(super) fn log_density(&self, windows: &Centred) -> Tensor {
         let weights = self.weights(windows);
         self.put_together(windows, &weights, |rows, factors| {
-            self.density(&windows.windows.index_select(0, rows), factors, &weights.rows(rows))
+            factors.log_likelihood(&windows.windows.index_select(0, rows), &weights.rows(rows))
         })
     }
 
@@ -236,12 +238,7 @@ impl ContextPatches {
 
     /// `[N, K]` from what `of` says of the windows of which the same is observed; where nothing of a patch is, nothing but the
     /// gate's weights.
-    fn put_together(
-        &self,
-        windows: &Centred,
-        weights: &Weights,
-        of: impl Fn(&Tensor, &Bank) -> Tensor,
-    ) -> Tensor {
+    fn put_together(&self, windows: &Centred, weights: &Weights, of: impl Fn(&Tensor, &Bank) -> Tensor) -> Tensor {
         let size = [windows.windows.size()[0], self.experts.len() as i64];
         let all = weights.with_experts(Tensor::zeros(size, (self.common.kind, self.centre.device())));
         for (rows, factors) in self.by_mask(windows) {
@@ -252,18 +249,14 @@ impl ContextPatches {
         all
     }
 
-    /// ln p(x | c, k) of the density `[n, K]` for windows of which the same is observed.
-    fn density(&self, windows: &Tensor, bank: &Bank, weights: &Weights) -> Tensor {
-        weights.with_experts(bank.log_likelihood(windows, weights))
-    }
-
     fn mass(&self, integers: &Integers, bank: &Bank, weights: &Weights) -> Tensor {
-        let density = self.density(&integers.middle, bank, weights);
+        let density = bank.log_likelihood(&integers.middle, weights);
         let window = self.config.ordered_window;
         let kept = density.ge_tensor(&(density.amax([1i64].as_slice(), true) - window));
         let work = self.experts.iter().zip(&bank.factors).enumerate().map(|(k, (expert, factor))| {
             let rows = kept.select(1, k as i64).nonzero().squeeze_dim(1);
-            let case = Case { integers: integers.rows(&rows), log_weights: weights.rows(&rows).of_scales(expert), window };
+            let case =
+                Case { integers: integers.rows(&rows), log_weights: weights.rows(&rows).of_scales(expert), window };
             (Read(factor), Read(&self.common), case, rows)
         });
         let n = density.size()[0];

@@ -62,7 +62,8 @@ impl Gate {
 
     fn of(config: NetworkConfig, window: WindowShape, experts: i64, network: Vec<Tensor>) -> Self {
         let network: Vec<Tensor> = network.into_iter().map(|t| t.set_requires_grad(true)).collect();
-        let named: Vec<_> = NAMES.map(str::to_owned).into_iter().zip(network.iter().map(Tensor::shallow_clone)).collect();
+        let named: Vec<_> =
+            NAMES.map(str::to_owned).into_iter().zip(network.iter().map(Tensor::shallow_clone)).collect();
         let gradients = network.iter().map(|t| t.detach().zeros_like()).collect();
         Self { config, window, experts, adam: Adam::new(&named), network, steps: 0, gradients, windows: 0.0 }
     }
@@ -117,8 +118,7 @@ impl Gate {
         let near = self.window.near().to_device(windows.device());
         let (about_near, there_near) = (about.index_select(1, &near), there.index_select(1, &near));
         let near = (over(&about_near.square()) / over(&there_near).clamp_min(1.0) + 1.0).log() * 0.5;
-        let features =
-            [(about / &contrast), contrast.log(), near, mean / SPREAD, there].map(|part| part.flatten(1, 2));
+        let features = [(about / &contrast), contrast.log(), near, mean / SPREAD, there].map(|part| part.flatten(1, 2));
         Tensor::cat(&features, 1)
     }
 
@@ -130,7 +130,10 @@ impl Gate {
             let visible = visible.to_device(windows.device());
             let visible = visible.logical_or(&kind.ne(border as f64).unsqueeze(1));
             let given = visible.size()[1];
-            shown = Tensor::cat(&[shown.narrow(1, 0, given).logical_and(&visible), shown.narrow(1, given, shown.size()[1] - given)], 1);
+            shown = Tensor::cat(
+                &[shown.narrow(1, 0, given).logical_and(&visible), shown.narrow(1, given, shown.size()[1] - given)],
+                1,
+            );
         }
         shown
     }

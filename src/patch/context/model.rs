@@ -11,11 +11,11 @@ use super::moments::{self, Moments};
 use super::sample;
 use crate::em::EmConfig;
 use crate::group::{Sum, sum_number};
-use crate::patch::evidence::{PatchEvidence, Reading};
 use crate::patch::config::GateConfig;
+use crate::patch::evidence::{PatchEvidence, Reading};
 use crate::patch::gaussian::start::normal;
-use crate::random::rng;
 use crate::patch::model::{Grow, Infer, Learn, Marginals, Part as ModelPart, PatchModel};
+use crate::random::rng;
 use crate::run::checkpoint::Named;
 use crate::{device, refusal, require};
 
@@ -39,7 +39,7 @@ impl Infer for ContextPatches {
     fn parameter_count(&self) -> usize {
         let numbers = |(start, width): (i64, i64)| width * start + width * (width + 3) / 2;
         let each = self.common.spans().map(numbers).sum::<i64>() + self.common.count() - 1;
-        self.experts.len() * each as usize + self.gate.as_ref().map_or(0, |gate| gate.parameter_count())
+        self.experts.len() * each as usize + self.gate.as_ref().map_or(0, Gate::parameter_count)
     }
 
     fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
@@ -76,7 +76,8 @@ impl Infer for ContextPatches {
     }
 
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let stacked = |of: &dyn Fn(&Expert) -> Tensor| Tensor::stack(&self.experts.iter().map(of).collect::<Vec<_>>(), 0);
+        let stacked =
+            |of: &dyn Fn(&Expert) -> Tensor| Tensor::stack(&self.experts.iter().map(of).collect::<Vec<_>>(), 0);
         let mut all = vec![
             ("centre".to_owned(), self.centre.shallow_clone()),
             ("covariance".to_owned(), self.covariance.shallow_clone()),
@@ -89,7 +90,7 @@ impl Infer for ContextPatches {
             all.push((format!("mean.{g}"), stacked(&|e| e.regressions[g].mean.shallow_clone())));
             all.push((format!("shape.{g}"), stacked(&|e| e.regressions[g].shape.shallow_clone())));
         }
-        all.extend(self.gate.iter().flat_map(|gate| gate.tensors()));
+        all.extend(self.gate.iter().flat_map(Gate::tensors));
         all
     }
 
@@ -155,7 +156,7 @@ impl Learn for ContextPatches {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        self.factors.get_mut().expect("no thread panics").clear();
+        self.factors.get_mut().clear();
         let (examples, pseudocount, common) = (self.examples, self.pseudocount, &self.common);
         let step = Step { eta, batch, examples, pseudocount, gated: self.gate.is_some() };
         let work = self.experts.iter_mut().map(|expert| (expert, device::Read(common))).collect();
@@ -172,7 +173,7 @@ impl Learn for ContextPatches {
             let pending = self.experts.iter().map(|expert| expert.batch.as_ref().map_or_else(zeros, Moments::copy));
             all.extend(moments::stacked("pending", &pending.collect::<Vec<_>>()));
         }
-        all.extend(self.gate.iter().flat_map(|gate| gate.learning_state()));
+        all.extend(self.gate.iter().flat_map(Gate::learning_state));
         all.push(("memory.steps".to_owned(), Tensor::from(self.steps as f64)));
         all.push(("memory.batch".to_owned(), Tensor::from(self.batch)));
         all
@@ -228,7 +229,7 @@ impl Grow for ContextPatches {
         self.experts[from].memory = None;
         let Expert { regressions, log_weights, share, .. } = copy;
         self.experts[to] = Expert::new(regressions, log_weights, share, &self.common);
-        self.factors.get_mut().expect("no thread panics").clear();
+        self.factors.get_mut().clear();
         Ok(())
     }
 
@@ -249,7 +250,7 @@ impl Grow for ContextPatches {
             let mean = lower.mv(&normal(self.ranges.len(), rng).to_device(self.centre.device()));
             *expert = Expert::from_covariance(&mean, &covariance, self.examples * even, even, &self.common);
         }
-        self.factors.get_mut().expect("no thread panics").clear();
+        self.factors.get_mut().clear();
     }
 }
 
@@ -284,7 +285,7 @@ impl ContextPatches {
                 Expert::new(regressions, log_weights.get(k).copy(), share.double_value(&[k]), &self.common)
             })
             .collect();
-        self.factors.get_mut().expect("no thread panics").clear();
+        self.factors.get_mut().clear();
         self.gate = match self.gate_config {
             GateConfig::None => None,
             GateConfig::Network(config) => {

@@ -43,6 +43,7 @@ impl Moments {
     }
 
     /// All sums in a fixed order.
+    #[must_use]
     pub fn tensors(&self) -> Vec<&Tensor> {
         let parts = self.parts.iter().flat_map(|part| [&part.weight, &part.first, &part.second]);
         [&self.scales, &self.expected].into_iter().chain(parts).collect()

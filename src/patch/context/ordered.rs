@@ -4,7 +4,7 @@
 //! P(x | c) = sum_s h_s prod_i [Phi((x_i + 1 - m_i) / (s_g d_i)) - Phi((x_i - m_i) / (s_g d_i))]
 //! ```
 //!
-//! m_i is the regression of number i on the context + 1/2 and on `x_j` + 1/2 for j < i, `d_i` its deviation at scale 1 and
+//! `m_i` is the regression of number i on the context + 1/2 and on `x_j` + 1/2 for j < i, `d_i` its deviation at scale 1 and
 //! `s_g` the scale of its group. The least and the greatest value of a number take the tails, so P sums to 1 over all
 //! patches in range, whatever the context.
 

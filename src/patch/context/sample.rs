@@ -22,7 +22,10 @@ pub(super) fn patches(
     clusters: &Tensor,
     rng: &mut ChaCha8Rng,
 ) -> Result<Tensor> {
-    require!(patches.reading() == Reading::Density, "patches are drawn from the density\n  ask for the density reading");
+    require!(
+        patches.reading() == Reading::Density,
+        "patches are drawn from the density\n  ask for the density reading"
+    );
     let common = model.common();
     let own = common.numbers() - common.given;
     let known = patches.observed().map(|o| o.narrow(1, common.given, own).any().int64_value(&[]) != 0);
