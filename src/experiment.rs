@@ -19,6 +19,7 @@ pub mod stages;
 pub mod evaluation;
 pub mod eval;
 pub mod coding_input;
+pub mod coding_names;
 pub mod coding;
 pub mod decoding;
 pub mod rate;

@@ -33,6 +33,13 @@ const CHECKSUM: u64 = 4;
 /// Pixels of a side, at most.
 const MOST_SIDE: u32 = 65_536;
 
+/// Whether a file begins as a container does.
+#[must_use]
+pub fn is_one(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
+}
+
 /// What a container says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {

@@ -11,7 +11,7 @@ use super::gaussian::{GaussianWalk, Gaussians};
 use super::hclt::{Forest, HcltWalk};
 use super::prior::{Belief, Prior};
 use super::range::{Decoder, Encoder};
-use super::symbol::{Ends, TOTAL};
+use super::symbol::{BITS, Ends, TOTAL};
 use super::walk::Walk;
 use crate::data::pictures::PictureShape;
 use crate::data::view::View;
@@ -40,7 +40,7 @@ enum Family {
 pub struct Coded {
     /// What is to be stored.
     pub bytes: Vec<u8>,
-    /// What the model's probabilities ask for, in bits.
+    /// What the model's probabilities ask for, in bits; 24 for a number at most, as the frequencies do.
     pub model_bits: f64,
     /// What the whole frequencies ask for, in bits.
     pub coder_bits: f64,
@@ -190,7 +190,8 @@ impl Codec {
         let mut step = |walk: &mut dyn Walk, number: &mut i16| {
             let found = symbol(walk, *number, ends)?;
             *number = (found as i64 + self.lows[walk.variable()]) as i16;
-            Ok(libm::log2(walk.observe(found, &ends.low, &ends.high)))
+            // The frequencies never ask for more than 24 bits.
+            Ok(libm::log2(walk.observe(found, &ends.low, &ends.high)).max(-(BITS as f64)))
         };
         match &self.family {
             Family::Gaussian(model) => self.walk_patches(&mut GaussianWalk::new(model, 0), numbers, &mut step),

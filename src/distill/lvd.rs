@@ -36,15 +36,6 @@ pub fn start(
     from: Start,
     device: Device,
 ) -> Result<Mixture> {
-    if let Some(whole) = view.whole() {
-        let [height, width] = view.size();
-        crate::require!(
-            whole.numel() > 0,
-            "pictures of {height} x {width} have no patch of {0} x {0} with all of its context of {1} pixels\n  choose smaller patch.size and patch.context",
-            config.size,
-            config.context
-        );
-    }
     let members = members(session, &view, codes, clusters, config)?;
     let mut rng = first_rng(session);
     let patches = patch::start(config, &members, &view.ranges(), from, device, &mut rng)?;

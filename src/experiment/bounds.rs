@@ -6,10 +6,11 @@ use serde_json::Value;
 use crate::refusal::Problems;
 
 /// Keys with a bound of their own, in the order of the bounds.
-const BOUNDS: [(&[&str], u64); 8] = [
+const BOUNDS: [(&[&str], u64); 9] = [
+    (&["context"], 32),
     (&["repeat", "residual_blocks", "mixtures", "scales"], 64),
     (&["rounds", "restarts", "patience", "steps", "restart_after"], 10_000),
-    (&["size", "patch", "resize", "center_crop", "components", "threads"], 4_096),
+    (&["size", "patch", "resize", "center_crop", "components", "threads", "units"], 4_096),
     (&["states", "hidden", "residual", "embedding", "decoder", "rank"], 8_192),
     (&["clusters", "final_clusters", "codes", "codes_bottom", "codes_top", "bins", "run", "forest", "parents"], 65_536),
     (&["iterations", "epochs", "micro_batch"], 1_000_000),

@@ -69,6 +69,11 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
     require!(!out.is_dir(), "{}: is a folder: name a file", out.display());
     require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
+    require!(
+        !out.exists() || container::is_one(out),
+        "{}: is there already and is no container: name another file",
+        out.display()
+    );
     let folder = RunFolder::read(run)?;
     let mut config = read::of_run(&folder)?;
     device::set_threads(config.compute.threads)?;
@@ -88,6 +93,8 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
         let found = input.pictures.shape();
         require!(found == shape, "the pictures are {found}, the model was trained for {shape}");
     }
+    let count: usize = inputs.iter().map(|input| input.pictures.len()).sum();
+    require!(count > 0, "there are no pictures to compress");
     let started = Instant::now();
     let (coded, index, model_bits) = code(&codec, &inputs)?;
     let header = Header {

@@ -1,17 +1,22 @@
 //! `lvd decompress` and `lvd codec-info`: pictures out of a container.
 
-use std::path::{Component, Path};
+use std::fs::Permissions;
+use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use ndarray::Array;
 use serde_json::{Value, json};
 use tch::Device;
+use tempfile::TempDir;
 
 use super::coding::{Done, Watch, opened, portions};
 use super::coding_input::has_ending;
+use super::coding_names;
 use super::models::MODEL;
 use super::read;
 use super::stage::Stage;
@@ -19,7 +24,7 @@ use crate::codec::container::VERSION;
 use crate::codec::{Codec, Container, Header};
 use crate::data::pictures::PictureShape;
 use crate::device::{self, Read};
-use crate::run::{RunFolder, atomically};
+use crate::run::{RunFolder, atomic_write, atomically};
 use crate::{refusal, require};
 
 /// Bring the pictures of a container back, all of them or one: as PNG files into a new or empty folder, or as one array
@@ -32,9 +37,13 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
     let numbers = numbers(path, file.len(), only)?;
     let codec = matching(path, file.header(), run)?;
     let array = has_ending(out, &["npy"]);
-    if !array {
-        make_empty(out)?;
-    }
+    let folder = if array {
+        check_place(out)?;
+        None
+    } else {
+        Some(NewFolder::at(out)?)
+    };
+    let files = coding_names::files(path, file.header())?;
     let (started, shape) = (Instant::now(), codec.view().shape());
     let mut watch = Watch::new("decompress", numbers.len());
     if array {
@@ -53,10 +62,12 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
         });
         for (pixels, &place) in done.into_iter().zip(&portion) {
             let pixels = pixels.map_err(|error| error.context(path.display().to_string()))?;
-            if array {
-                all.extend(pixels);
-            } else {
-                save(out, header, numbers[place], pixels)?;
+            match &folder {
+                None => all.extend(pixels),
+                Some(folder) => {
+                    let number = numbers[place];
+                    save(&folder.made.path().join(&files[number]), header.shape(number), pixels)?;
+                }
             }
             watch.add(header.shape(numbers[place]).dimensions());
         }
@@ -67,6 +78,7 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
         let shape = numbers.first().map_or(shape, |&number| file.header().shape(number));
         write_array(out, all, numbers.len(), shape)?;
     }
+    folder.map_or(Ok(()), NewFolder::keep)?;
     let pixels = numbers.iter().map(|&number| file.header().shape(number).dimensions()).sum();
     let pictures = numbers.len();
     Ok(Done { pictures, pixels, bytes: 0, model_bits: 0.0, seconds })
@@ -100,23 +112,39 @@ fn matching(path: &Path, header: &Header, run: &Path) -> Result<Codec> {
     Ok(opened(&folder, &config, stage)?.codec)
 }
 
-/// Make a folder, or see that there is nothing in it.
-fn make_empty(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        require!(folder.is_dir(), "{}: is no folder: name a new folder or a file that ends in .npy", folder.display());
-        let mut entries = folder.read_dir().with_context(|| format!("{}: cannot be read", folder.display()))?;
-        require!(entries.next().is_none(), "{}: is not empty: name a new folder", folder.display());
-    }
-    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))
+/// A folder that is filled under another name beside its own, so that it is there with all of its pictures or not at all.
+struct NewFolder<'a> {
+    made: TempDir,
+    out: &'a Path,
 }
 
-/// Save a picture below a folder: under the name that it came with, else under its number.
-fn save(folder: &Path, header: &Header, number: usize, pixels: Vec<u8>) -> Result<()> {
-    let shape = header.shape(number);
-    let name = header.index[number].name.clone().unwrap_or_else(|| format!("{number:06}"));
-    let inside = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
-    require!(inside && !name.is_empty(), "picture {number} has the name {name:?}, which leads out of the folder");
-    let path = folder.join(format!("{name}.png"));
+impl<'a> NewFolder<'a> {
+    /// Refuses a folder that holds something.
+    fn at(out: &'a Path) -> Result<Self> {
+        let name = out.display();
+        if out.symlink_metadata().is_ok() {
+            require!(out.is_dir(), "{name}: is no folder: name a new folder or a file that ends in .npy");
+            let mut entries = out.read_dir().with_context(|| format!("{name}: cannot be read"))?;
+            require!(entries.next().is_none(), "{name}: is not empty: name a new folder");
+        }
+        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let about = || format!("{name}: cannot be made");
+        std::fs::create_dir_all(parent).with_context(about)?;
+        let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).with_context(about)?;
+        Ok(Self { made, out })
+    }
+
+    /// Give it its name.
+    fn keep(self) -> Result<()> {
+        let about = || format!("{}: cannot be made", self.out.display());
+        std::fs::set_permissions(self.made.path(), Permissions::from_mode(0o755)).with_context(about)?;
+        let made = self.made.keep();
+        std::fs::rename(made, self.out).with_context(about)
+    }
+}
+
+/// Save a picture as PNG.
+fn save(path: &Path, shape: PictureShape, pixels: Vec<u8>) -> Result<()> {
     let about = || format!("{}: cannot be written", path.display());
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).with_context(about)?;
@@ -127,7 +155,17 @@ fn save(folder: &Path, header: &Header, number: usize, pixels: Vec<u8>) -> Resul
     } else {
         RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
     };
-    picture.context("a picture has all its pixels")?.save(&path).with_context(about)
+    let mut bytes = Cursor::new(Vec::new());
+    picture.context("a picture has all its pixels")?.write_to(&mut bytes, ImageFormat::Png).with_context(about)?;
+    atomic_write(path, bytes.into_inner())
+}
+
+/// See that an array can be written there.
+fn check_place(out: &Path) -> Result<()> {
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    require!(!out.is_dir(), "{}: is a folder: name a file that ends in .npy", out.display());
+    require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
+    Ok(())
 }
 
 fn write_array(path: &Path, pixels: Vec<u8>, count: usize, shape: PictureShape) -> Result<()> {

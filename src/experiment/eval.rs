@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use ndarray::Array1;
 use serde_json::{Value, json};
 use tch::Device;
 
 use super::config::Config;
 use super::context::stage_fingerprint;
-use super::models::{self, MODEL};
+use super::models;
 use super::protocol::Protocol;
 use super::read;
 use super::stage::Stage;
@@ -127,8 +128,13 @@ pub fn threads(runs: &[PathBuf]) -> Result<Option<usize>> {
 }
 
 pub(super) fn last_stage(folder: &RunFolder) -> Result<Stage> {
-    let done = Stage::BY_INTEREST.into_iter().find(|s| folder.stage(s.name()).path(MODEL).exists());
-    done.ok_or_else(|| refusal!("{}: no circuit has been trained here yet", folder.root().display()))
+    for stage in Stage::BY_INTEREST {
+        // A stage with a record whose model is gone is not passed over: reading it says what to do.
+        if folder.stage(stage.name()).record()?.is_some() {
+            return Ok(stage);
+        }
+    }
+    Err(refusal!("{}: no circuit has been trained here yet", folder.root().display()))
 }
 
 /// Refuse a stage that is not done, or was made from another configuration or from other stages than the folder holds.
@@ -139,6 +145,12 @@ pub(super) fn check_current(folder: &RunFolder, config: &Config, stage: Stage) -
         with_circuits()
     );
     let root = folder.root().display();
+    let wanted = Stage::wanted(config);
+    require!(
+        wanted.contains(&stage),
+        "{root}: the experiment has no stage {stage}\n  it has the stages {}",
+        wanted.iter().map(|s| s.name()).collect::<Vec<_>>().join(", ")
+    );
     let record = folder.stage(stage.name()).record()?;
     let record = record.ok_or_else(|| refusal!("{root}: stage {stage} is not done\n  finish it by `lvd run`"))?;
     let now = stage_fingerprint(config, folder, &folder.manifest()?.data, stage)?;
@@ -237,16 +249,23 @@ impl Report {
     pub fn line(&self) -> String {
         let s = &self.score;
         format!(
-            "{} ({}, {}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
+            "{} ({}, {}{}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
             self.run.display(),
             self.stage,
             self.measure.reading.name(),
+            self.part(),
             s.bits_per_dimension,
             s.standard_error,
             s.num_images,
             self.split,
             self.protocol.name()
         )
+    }
+
+    /// The part of the pictures that was looked at, where it was not all.
+    fn part(&self) -> String {
+        let name = self.measure.observed.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+        if self.measure.observed == Observed::All { String::new() } else { format!(", observed: {name}") }
     }
 
     /// Write log p(x) in nats, one float64 a picture, as .npy.

@@ -83,9 +83,24 @@ pub fn stage_view(config: &Config, stage: Stage, shape: PictureShape) -> Result<
     let (patch, region) = (stage.patch_config(config, shape)?, config.protocol.region());
     let view = match patch.context {
         0 => View::new(shape, config.color, region, patch.size)?,
-        context => View::windowed(shape, config.color, region, patch.size, context)?,
+        context => {
+            check_context(shape, patch.size, context)?;
+            View::windowed(shape, config.color, region, patch.size, context)?
+        }
     };
     if stage == Stage::PixelHclt { Ok(view) } else { view.transformed(config.transform) }
+}
+
+/// Refuse pictures that have no patch with all of its context: there would be nothing to learn from.
+fn check_context(shape: PictureShape, patch: usize, context: usize) -> Result<()> {
+    let PictureShape { height, width, .. } = shape;
+    let first = context.div_ceil(patch.max(1)) * patch;
+    require!(
+        first + patch <= height && first + patch + context <= width,
+        "patch.context: pictures of {height} x {width} have no patch of {patch} x {patch} with all of its context of {context} \
+         pixels\n  choose a smaller patch.context or patch.size"
+    );
+    Ok(())
 }
 
 /// Read the model of a stage.

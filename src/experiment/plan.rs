@@ -17,7 +17,7 @@ use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::growing::config::GrowingConfig;
 use crate::em::EmConfig;
-use crate::patch::config::{FamilyConfig, PatchConfig};
+use crate::patch::config::{ContextConfig, FamilyConfig, PatchConfig};
 use crate::run::RunFolder;
 use crate::structure::{chow_liu, hclt};
 
@@ -192,9 +192,12 @@ fn patch_numbers(
             Ok((clusters * each, messages.max(hclt.tree.memory(d))))
         }
         FamilyConfig::Gaussian(gaussian) => {
-            let each = gaussian.parameters(d) as f64;
+            let alone = clusters * gaussian.parameters(d) as f64;
+            let around =
+                |context: ContextConfig| context.parameters(gaussian, view.grid.channels, clusters as usize) as f64;
+            let all = patch.context().map_or(alone, around);
             // Shapes, statistics and decayed statistics in float64, on top of the twelve bytes of a parameter.
-            Ok((clusters * each, examples * (8.0 * d as f64 + 12.0 * clusters) + clusters * (d * d) as f64 * 18.0))
+            Ok((all, examples * (8.0 * d as f64 + 12.0 * clusters) + clusters * (d * d) as f64 * 18.0))
         }
     }
 }

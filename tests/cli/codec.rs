@@ -34,6 +34,8 @@ fn pictures_travel_through_containers_and_mistakes_are_told() {
     arrays_come_back(place);
     inputs_that_do_not_fit(place);
     containers_that_do_not_fit(place);
+    names_and_numbers_do_not_meet(place);
+    a_model_that_is_gone(place);
 }
 
 fn a_split_by_any_number_of_threads(place: &Path) {
@@ -122,6 +124,66 @@ fn inputs_that_do_not_fit(place: &Path) {
     let teacher = error(place, &["compress", "runs/tiny", "--stage", "latents", "-o", "x.lvdz"], 2);
     assert!(teacher.starts_with("lvd: stage latents leaves no circuit"), "{teacher}");
     assert!(!place.join("x.lvdz").exists());
+    // What is there already is replaced where it is a container, and nothing else.
+    let own = error(place, &["compress", "runs/tiny", "in/a.png", "-o", "in/a.png"], 2);
+    assert_eq!(own, "lvd: in/a.png: is there already and is no container: name another file");
+    ndarray_npy::write_npy(place.join("none.npy"), &Array3::<u8>::zeros((0, 8, 8))).unwrap();
+    assert!(refused("none.npy").contains("no pictures"), "{}", refused("none.npy"));
+}
+
+/// A stage whose model is gone is not passed over for an earlier one.
+fn a_model_that_is_gone(place: &Path) {
+    let model = place.join("runs/tiny/joint/model.safetensors");
+    let aside = place.join("aside");
+    std::fs::rename(&model, &aside).unwrap();
+    for command in [&["eval", "runs/tiny"][..], &["compress", "runs/tiny", "-o", "x.lvdz"]] {
+        let gone = error(place, command, 2);
+        assert!(gone.contains("joint"), "{gone}");
+    }
+    std::fs::rename(&aside, &model).unwrap();
+}
+
+/// An array's pictures are called by their numbers, which give way to names.
+fn names_and_numbers_do_not_meet(place: &Path) {
+    digit(7).save(place.join("000001.png")).unwrap();
+    said(place, &["compress", "runs/tiny", "in.npy", "000001.png", "-o", "both.lvdz"]);
+    said(place, &["decompress", "both.lvdz", "runs/tiny", "-o", "both"]);
+    assert_eq!(place.join("both").read_dir().unwrap().count(), 6);
+    assert_eq!(image::open(place.join("both/000001.png")).unwrap().into_luma8(), digit(7));
+}
+
+#[test]
+fn patches_with_context_take_pictures_of_any_size() {
+    let folder = tiny();
+    let place = folder.path();
+    let context = "patch={size: 2, context: 1, gate: {kind: network, units: 4}, family: {kind: gaussian, scales: 2}}";
+    let sets = ["--set", context, "--set", "teacher={kind: pixel, patch: 2}", "--set", "baselines={em_only: null, pixel_hclt: null}", "--run-dir", "c"];
+    let run = lvd(place, &[&["run", "tiny.yaml"][..], &sets].concat());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    std::fs::create_dir(place.join("in")).unwrap();
+    let of = |w, h| GrayImage::from_fn(w, h, |x, y| Luma([((x * 3 + y * 5) % 17) as u8]));
+    for (w, h) in [(1, 1), (5, 3), (40, 2), (9, 11)] {
+        of(w, h).save(place.join(format!("in/{w}x{h}.png"))).unwrap();
+    }
+    said(place, &["compress", "c", "in", "-o", "in.lvdz"]);
+    said(place, &["decompress", "in.lvdz", "c", "-o", "out"]);
+    for (w, h) in [(1, 1), (5, 3), (40, 2), (9, 11)] {
+        assert_eq!(image::open(place.join(format!("out/{w}x{h}.png"))).unwrap().into_luma8(), of(w, h));
+    }
+    let array = error(place, &["decompress", "in.lvdz", "c", "-o", "x.npy"], 2);
+    assert_eq!(array, "lvd: in.lvdz: the pictures are of different sizes, which no array holds: name a folder");
+    ndarray_npy::write_npy(place.join("other.npy"), &Array3::<u8>::zeros((2, 5, 9))).unwrap();
+    let eval = json(place, &["eval", "c", "--data", "other.npy", "--format", "npy", "--reading", "ordered", "--json"]);
+    assert_eq!((&eval["num_dimensions"], &eval["num_images"]), (&45.into(), &2.into()));
+    let top = said(place, &["eval", "c", "--observed", "top"]);
+    assert!(top.contains("observed: top"), "{top}");
+    let left = error(place, &["eval", "c", "--observed", "left"], 2);
+    assert!(left.contains("marginals of the first patches in raster order only"), "{left}");
+    let tree = error(place, &["eval", "c", "--stage", "tree"], 2);
+    assert_eq!(tree, "lvd: c: the experiment has no stage tree\n  it has the stages teacher, latents, hard, soft");
+    let wide = context.replace("context: 1", "context: 9");
+    let plan = error(place, &["plan", "tiny.yaml", "--set", &wide, "--set", "teacher={kind: pixel, patch: 2}"], 2);
+    assert!(plan.contains("have no patch of 2 x 2 with all of its context of 9 pixels"), "{plan}");
 }
 
 fn containers_that_do_not_fit(place: &Path) {
@@ -144,7 +206,7 @@ fn containers_that_do_not_fit(place: &Path) {
     std::fs::write(place.join("flip.lvdz"), &flipped).unwrap();
     let damaged = refused("flip.lvdz", &["--only", "39"]);
     assert!(damaged.starts_with("lvd: flip.lvdz: picture 39 is damaged: "), "{damaged}");
-    std::fs::remove_dir(place.join("none")).unwrap();
+    assert!(!place.join("none").exists(), "a folder is there with all of its pictures or not at all");
     assert_eq!(refused("in.npy", &[]), "lvd: in.npy: is no container of coded pictures (.lvdz)");
     let model = hash(&place.join("runs/tiny/joint/model.safetensors"));
     let more = ["distill", "tiny.yaml", "--run-dir", "other", "--set", "seed=4"];

@@ -28,8 +28,7 @@ impl Gate {
     /// When a tensor is missing or does not fit.
     pub fn from_tensors(saved: &Named, view: &View, experts: usize, scales: usize) -> Result<Self> {
         let window = WindowShape { patch: view.grid.patch, context: view.context, channels: view.grid.channels };
-        let features = window.context_numbers() + 3 * window.channels + window.context_pixels();
-        let (mut layers, mut inputs) = (Vec::new(), features as i64);
+        let (mut layers, mut inputs) = (Vec::new(), window.features() as i64);
         for layer in 1..=3 {
             let outputs = if layer == 3 { (experts + scales) as i64 } else { -1 };
             let (weights, sizes) = doubles(saved, &format!("gate.w{layer}"), &[outputs, inputs])?;

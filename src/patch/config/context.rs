@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::gaussian::GaussianConfig;
 use crate::refusal::Problems;
 
 /// Who weighs the experts of a patch.
@@ -41,8 +42,9 @@ impl GateConfig {
         if let Self::Network(network) = self {
             problems.check(network.units > 0, format!("{path}.units"), "expected at least 1, found 0");
             problems.check(network.experts_every > 0, format!("{path}.experts_every"), "expected at least 1, found 0");
-            let fine = network.rate > 0.0 && network.rate.is_finite();
-            problems.check(fine, format!("{path}.rate"), format!("expected a number above 0, found {}", network.rate));
+            let fine = network.rate > 0.0 && network.rate <= 1.0;
+            let message = format!("expected more than 0 and at most 1, found {}", network.rate);
+            problems.check(fine, format!("{path}.rate"), message);
         }
     }
 }
@@ -59,11 +61,37 @@ pub struct ContextConfig {
 }
 
 impl ContextConfig {
+    /// Free numbers of so many experts with so many groups of scales, and of their gate.
+    #[must_use]
+    pub fn parameters(&self, gaussian: &GaussianConfig, channels: usize, experts: usize) -> usize {
+        let window = self.window(channels * self.pixels());
+        let (_, groups) = gaussian.scale_groups.order(window.patch_numbers() as i64);
+        let scales = gaussian.scales.pow(groups.len() as u32);
+        let (mut before, mut each) = (window.context_numbers(), scales - 1);
+        for width in groups.into_iter().map(|width| width as usize) {
+            each += width * before + width * (width + 3) / 2;
+            before += width;
+        }
+        let gate = match self.gate {
+            GateConfig::None => 0,
+            GateConfig::Network(network) => {
+                let (units, outputs) = (network.units, experts + scales);
+                units * (window.features() + 1) + units * (units + 1) + outputs * (units + 1)
+            }
+        };
+        experts * each + gate
+    }
+
+    /// Pixels of a window.
+    fn pixels(&self) -> usize {
+        let (t, p) = (self.context, self.patch);
+        t * (2 * t + p) + t * p + p * p
+    }
+
     /// The window of so many numbers.
     #[must_use]
     pub fn window(&self, numbers: usize) -> WindowShape {
-        let (t, p) = (self.context, self.patch);
-        WindowShape { patch: p, context: t, channels: numbers / (t * (2 * t + p) + t * p + p * p) }
+        WindowShape { patch: self.patch, context: self.context, channels: numbers / self.pixels() }
     }
 }
 
@@ -89,6 +117,12 @@ impl WindowShape {
     #[must_use]
     pub fn context_numbers(&self) -> usize {
         self.context_pixels() * self.channels
+    }
+
+    /// What a gate looks at: the numbers, three more for every channel, and which pixels are there.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.context_numbers() + 3 * self.channels + self.context_pixels()
     }
 
     /// Numbers of the patch.

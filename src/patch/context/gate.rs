@@ -48,7 +48,7 @@ impl Gate {
     #[must_use]
     pub fn new(config: NetworkConfig, window: WindowShape, shares: &Tensor, scales: i64, rng: &mut ChaCha8Rng) -> Self {
         let (device, units, k) = (shares.device(), config.units as i64, shares.size()[0]);
-        let features = window.context_numbers() as i64 + 3 * window.channels as i64 + window.context_pixels() as i64;
+        let features = window.features() as i64;
         let mut layer = |out: i64, inputs: i64| {
             let w = normal((out * inputs) as usize, rng).view([out, inputs]) * (2.0 / inputs as f64).sqrt();
             w.to_kind(Kind::Float).to_device(device)
