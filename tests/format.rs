@@ -4,9 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use lvd::data::patches::Region;
+use lvd::data::pictures::PictureShape;
+use lvd::data::view::View;
 use lvd::data::{self, Split};
 use lvd::experiment::stage::Stage;
 use lvd::experiment::{models, read};
+use lvd::mixture::Mixture;
 use lvd::patch::Reading;
 use lvd::random::Draws;
 use lvd::run::RunFolder;
@@ -27,7 +31,19 @@ distill:
   joint: {epochs: 1, batch: 48}
 compute: {micro_batch: 48, watched: 50, threads: 1}
 ";
+/// Colour pictures that are made here.
+const COLOUR: &str = "data={format: npy, root: ., train: [colour.npy], validation: {last: 16}, test: {last: 12}}";
 const PICTURES: usize = 40;
+/// Heights and widths of further pictures for patches that see the pixels around them: those of 2 and 3 pixels are cut at
+/// the right and the lower edge of the first, those of 3 in the second too, and in the last a pixel sees nothing.
+const SIZES: [[usize; 2]; 3] = [[7, 5], [2, 7], [1, 1]];
+
+/// How far the two numbers of a picture may lie apart: so many nats and such a share of them.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    nats: f64,
+    share: f64,
+}
 
 /// Whether Python with numpy and safetensors is there.
 fn python() -> bool {
@@ -39,23 +55,39 @@ fn python() -> bool {
     there
 }
 
-fn compare(model: &Path, pictures: &Path, nats: &Path, reading: &str, tolerance: f64) {
+/// Compare the negative log p(x) in `nats.npy` with what the reader of numpy finds for the pictures in `seen.npy`.
+fn compare(folder: &Path, model: &Path, reading: Reading, tolerance: Tolerance) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/format.py");
     let mut command = Command::new("python3");
-    let command = command.arg(script).args([model, pictures, nats]).args([reading, &tolerance.to_string()]);
-    let output = command.output().unwrap();
+    let numbers = [tolerance.nats, tolerance.share].map(|number| number.to_string());
+    let command = command.arg(script).arg(model).args(["seen.npy", "nats.npy", reading.name()]).args(numbers);
+    let output = command.current_dir(folder).output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{}", said.concat());
     eprint!("{}", said[0]);
 }
 
+/// Colour pictures `[100, 12, 12, 3]` with slopes, edges and noise, some of them black and white in places.
+fn write_colours(path: &Path) {
+    let value = |n: usize, row: usize, col: usize, channel: usize| {
+        let noise = (n * 7919 + row * 613 + col * 271 + channel * 97) * 31 % 23;
+        let slope = 2 * (n % 9) * row + n % 7 * col;
+        let edge = if col + n % 3 > 6 { 90 } else { 0 };
+        (n * 37 % 180 + slope + edge + noise + 11 * channel * (n % 4)).saturating_sub(40).min(255) as u8
+    };
+    let pictures =
+        ndarray::Array4::from_shape_fn((100, 12, 12, 3), |(n, row, col, channel)| value(n, row, col, channel));
+    ndarray_npy::write_npy(path, &pictures).unwrap();
+}
+
 /// Train by the command, then compare every picture's log p(x) under the stages named.
-fn agrees(settings: &[&str], stages: &[Stage], tolerance: f64) {
+fn agrees(settings: &[&str], stages: &[Stage], tolerance: Tolerance) {
     if !python() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("small.yaml"), EXPERIMENT).unwrap();
+    write_colours(&folder.path().join("colour.npy"));
     let mut command = assert_cmd::Command::cargo_bin("lvd").unwrap();
     command.current_dir(folder.path()).args(["run", "small.yaml", "--run-dir", "run"]);
     for setting in settings {
@@ -67,26 +99,43 @@ fn agrees(settings: &[&str], stages: &[Stage], tolerance: f64) {
     }
 }
 
-fn stage_agrees(folder: &Path, stage: Stage, tolerance: f64) {
+fn stage_agrees(folder: &Path, stage: Stage, tolerance: Tolerance) {
     let run = RunFolder::read(&folder.join("run")).unwrap();
-    let config = read::of_run(&run).unwrap();
-    let model = models::load(&run, &config, stage, Device::Cpu).unwrap();
+    let mut config = read::of_run(&run).unwrap();
+    config.data.root = config.data.root.map(|root| folder.join(root));
     let test = data::open(&config.data, config.seed).unwrap().part(Split::Test).clone();
-    let numbers: Vec<usize> = (0..PICTURES).collect();
+    let numbers: Vec<usize> = (0..test.len().min(PICTURES)).collect();
     let pixels = test.batch(&numbers).unwrap();
     let file = run.stage(stage.name()).path("model.safetensors");
+    let model = || models::load(&run, &config, stage, Device::Cpu).unwrap();
+    model_agrees(folder, &file, &model(), &pixels, tolerance);
+    let sizes: &[_] = if config.patch.context > 0 { &SIZES } else { &[] };
+    for &[height, width] in sizes {
+        let pixels = pixels.narrow(1, 1, height as i64).narrow(2, 0, width as i64);
+        let model = model().fitted(PictureShape { height, width, ..test.shape() });
+        model_agrees(folder, &file, &model, &pixels, tolerance);
+    }
+}
+
+/// Compare pictures u8 `[N, H, W, C]` in every reading of a model.
+fn model_agrees(folder: &Path, file: &Path, model: &Mixture, pixels: &Tensor, tolerance: Tolerance) {
+    let numbers: Vec<usize> = (0..pixels.size()[0] as usize).collect();
     let draws = Draws { seed: 1, purpose: "points", pass: 0, pictures: &numbers };
     for reading in model.readings() {
-        let patches = model.evidence(&pixels, reading, &draws).unwrap();
+        let patches = model.evidence(pixels, reading, &draws).unwrap();
         let nats = -model.log_likelihood(&model.patch_log_likelihood(&patches).unwrap()).unwrap();
-        let [seen_at, nats_at] = ["seen.npy", "nats.npy"].map(|name| folder.join(name));
-        let seen =
-            if reading == Reading::Density { patches.values().to_kind(Kind::Double) } else { pixels.shallow_clone() };
-        seen.write_npy(&seen_at).unwrap();
-        nats.to_kind(Kind::Double).write_npy(&nats_at).unwrap();
-        compare(&file, &seen_at, &nats_at, reading.name(), tolerance);
+        assert_eq!(nats.size(), [pixels.size()[0]]);
+        let seen = if reading == Reading::Density { points(model.view(), pixels, &draws) } else { pixels.contiguous() };
+        seen.write_npy(folder.join("seen.npy")).unwrap();
+        nats.to_kind(Kind::Double).write_npy(folder.join("nats.npy")).unwrap();
+        compare(folder, file, reading, tolerance);
     }
-    assert_eq!(Tensor::read_npy(folder.join("nats.npy")).unwrap().size(), [PICTURES as i64]);
+}
+
+/// The numbers of pictures `[N, H, W, C]` with the noise that the density reading adds to them, float64: patches of one pixel.
+fn points(view: &View, pixels: &Tensor, draws: &Draws) -> Tensor {
+    let single = View::new(view.shape(), view.color, Region::Whole, 1).unwrap();
+    single.dequantised(pixels, draws).view_as(pixels).to_kind(Kind::Double)
 }
 
 #[test]
@@ -94,22 +143,58 @@ fn hclts_without_and_with_a_tree() {
     agrees(
         &["baselines.pixel_hclt={circuit: {states: 3}, em: {epochs: 1, batch: 48}, micro_batch: 24}"],
         &[Stage::Soft, Stage::Joint, Stage::PixelHclt],
-        2e-4,
+        Tolerance { nats: 2e-4, share: 0.0 },
     );
 }
 
 #[test]
 fn a_tree_with_hidden_states_and_clusters_that_share_trees() {
     let growing = "distill.growing={criterion: paper, final_clusters: 6, examples: 64, em: {epochs: 1, batch: 24}}";
-    agrees(&["distill.tree.hidden=2", growing], &[Stage::Growing, Stage::Joint], 1e-4);
+    agrees(&["distill.tree.hidden=2", growing], &[Stage::Growing, Stage::Joint], Tolerance { nats: 1e-4, share: 0.0 });
 }
 
 #[test]
 fn gaussians_of_both_readings_and_of_low_rank() {
     // 1e-6 bits per dimension of 64 numbers are 4.4e-5 nats.
+    let tolerance = Tolerance { nats: 4.4e-5, share: 0.0 };
     let double = "scales: 3, start_examples: 100, double: true, ordered_window: 1e9";
     let full = format!("patch.family={{kind: gaussian, {double}}}");
-    agrees(&[&full], &[Stage::Hard, Stage::Joint], 4.4e-5);
+    agrees(&[&full], &[Stage::Hard, Stage::Joint], tolerance);
     let low_rank = format!("patch.family={{kind: gaussian, {double}, covariance: {{kind: low_rank, rank: 2}}}}");
-    agrees(&[&low_rank], &[Stage::Joint], 4.4e-5);
+    agrees(&[&low_rank], &[Stage::Joint], tolerance);
+}
+
+/// Patches of `size` pixels that see `context` pixels around them.
+fn context_agrees([size, context]: [usize; 2], gated: bool, family: &str, others: &[&str], tolerance: Tolerance) {
+    let gate = if gated { "{kind: network, units: 5, rate: 0.05, experts_every: 2}" } else { "{kind: none}" };
+    let family = format!("{{kind: gaussian, scales: 3, start_examples: 100, ordered_window: 1e9, {family}}}");
+    let patch = format!("patch={{size: {size}, context: {context}, gate: {gate}, family: {family}}}");
+    let teacher = format!("teacher.patch={size}");
+    let settings = [&[patch.as_str(), &teacher, "distill.soft={epochs: 3, batch: 48}"], others].concat();
+    agrees(&settings, &[Stage::Soft], tolerance);
+}
+
+/// For models of float64.
+const EXACT: Tolerance = Tolerance { nats: 0.0, share: 1e-9 };
+/// For models of float64 with a gate, which is a network of float32.
+const GATED: Tolerance = Tolerance { nats: 1e-5, share: 1e-9 };
+/// For models of float32, whose nats have no more digits where there are hundreds of them.
+const SINGLE: Tolerance = Tolerance { nats: 1e-4, share: 1e-6 };
+
+#[test]
+fn patches_with_context_of_grey_digits() {
+    context_agrees([2, 2], false, "double: true", &[], EXACT);
+    context_agrees([1, 3], true, "double: true", &[], GATED);
+    context_agrees([1, 2], false, "double: false", &[], SINGLE);
+    context_agrees([2, 1], true, "double: false", &[], SINGLE);
+}
+
+#[test]
+fn patches_with_context_of_colours() {
+    let colour = [COLOUR, "color=ycocg_r"];
+    context_agrees([2, 2], false, "double: true, scale_groups: luma_chroma", &colour, EXACT);
+    context_agrees([3, 2], true, "double: true, scale_groups: luma_chroma", &colour, GATED);
+    context_agrees([2, 4], true, "double: true", &[COLOUR, "color=rgb"], GATED);
+    context_agrees([3, 1], false, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
+    context_agrees([2, 3], true, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
 }
