@@ -182,7 +182,8 @@ fn patches_with_context_take_pictures_of_any_size() {
     let tree = error(place, &["eval", "c", "--stage", "tree"], 2);
     assert_eq!(tree, "lvd: c: the experiment has no stage tree\n  it has the stages teacher, latents, hard, soft");
     let wide = context.replace("context: 1", "context: 9");
-    let plan = error(place, &["plan", "tiny.yaml", "--set", &wide, "--set", "teacher={kind: pixel, patch: 2}"], 2);
+    let plan = [&["plan", "tiny.yaml"][..], &sets, &["--set", &wide]].concat();
+    let plan = error(place, &plan, 2);
     assert!(plan.contains("have no patch of 2 x 2 with all of its context of 9 pixels"), "{plan}");
 }
 
