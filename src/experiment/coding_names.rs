@@ -61,7 +61,7 @@ mod tests {
 
     fn named(names: &[Option<&str>]) -> Result<Vec<String>> {
         let stored =
-            |name: &Option<&str>| Stored { length: 0, size: None, check: [0; 8], name: name.map(str::to_owned) };
+            |name: Option<&str>| Stored { length: 0, size: None, check: [0; 8], name: name.map(str::to_owned) };
         let header = Header {
             model: [0; 32],
             stage: "soft".to_owned(),
@@ -69,7 +69,7 @@ mod tests {
             channels: 1,
             levels: 256,
             size: [1, 1],
-            index: names.iter().map(stored).collect(),
+            index: names.iter().copied().map(stored).collect(),
         };
         files(Path::new("x.lvdz"), &header)
     }

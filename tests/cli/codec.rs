@@ -157,7 +157,16 @@ fn patches_with_context_take_pictures_of_any_size() {
     let folder = tiny();
     let place = folder.path();
     let context = "patch={size: 2, context: 1, gate: {kind: network, units: 4}, family: {kind: gaussian, scales: 2}}";
-    let sets = ["--set", context, "--set", "teacher={kind: pixel, patch: 2}", "--set", "baselines={em_only: null, pixel_hclt: null}", "--run-dir", "c"];
+    let sets = [
+        "--set",
+        context,
+        "--set",
+        "teacher={kind: pixel, patch: 2}",
+        "--set",
+        "baselines={em_only: null, pixel_hclt: null}",
+        "--run-dir",
+        "c",
+    ];
     let run = lvd(place, &[&["run", "tiny.yaml"][..], &sets].concat());
     assert!(run.status.success(), "{}", text(&run.stderr));
     std::fs::create_dir(place.join("in")).unwrap();
