@@ -40,7 +40,7 @@ enum Family {
 pub struct Coded {
     /// What is to be stored.
     pub bytes: Vec<u8>,
-    /// What the model's probabilities ask for, in bits; 24 for a number at most, as the frequencies do.
+    /// What the model's probabilities ask for, in bits; 24 where a probability is too small for a number.
     pub model_bits: f64,
     /// What the whole frequencies ask for, in bits.
     pub coder_bits: f64,
@@ -190,8 +190,9 @@ impl Codec {
         let mut step = |walk: &mut dyn Walk, number: &mut i16| {
             let found = symbol(walk, *number, ends)?;
             *number = (found as i64 + self.lows[walk.variable()]) as i16;
-            // The frequencies never ask for more than 24 bits.
-            Ok(libm::log2(walk.observe(found, &ends.low, &ends.high)).max(-(BITS as f64)))
+            let probability = walk.observe(found, &ends.low, &ends.high);
+            // Where it is too small for a number, what the frequencies ask for at most.
+            Ok(if probability > 0.0 { libm::log2(probability) } else { -(BITS as f64) })
         };
         match &self.family {
             Family::Gaussian(model) => self.walk_patches(&mut GaussianWalk::new(model, 0), numbers, &mut step),
