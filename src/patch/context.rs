@@ -9,6 +9,7 @@
 //! is a conditional sum-product network (Shao et al. 2020); with pixels as patches and a gate of quadratic forms it is the
 //! mixture of conditional Gaussian scale mixtures of Theis, Hosseini and Bethge (2012).
 
+pub mod common;
 pub mod expert;
 pub mod moments;
 pub mod factor;

@@ -2,8 +2,22 @@
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::Experts;
 use crate::codec::tables::inner;
+
+/// The moments of all experts.
+#[derive(Debug)]
+pub struct Regressions {
+    /// How many experts.
+    pub count: usize,
+    /// Numbers of the context.
+    pub given: usize,
+    /// Numbers of the patch in each group.
+    pub widths: Vec<usize>,
+    /// The window's number at each place of the experts' order `[W]`.
+    pub order: Vec<usize>,
+    /// Means and shapes of the regression of every group, `[K, E]` and `[K, E, E]`.
+    pub moments: Vec<(Vec<f64>, Vec<f64>)>,
+}
 
 /// What the numbers of a patch are regressed on, for one kind of border.
 #[derive(Debug)]
@@ -22,7 +36,7 @@ pub struct Rows {
 
 impl Rows {
     /// None where the moments of an expert are not positive definite.
-    pub(super) fn new(experts: &Experts, observed: &[bool]) -> Option<Self> {
+    pub(super) fn new(experts: &Regressions, observed: &[bool]) -> Option<Self> {
         let there: Vec<usize> = (0..experts.order.len()).filter(|&place| observed[experts.order[place]]).collect();
         let context = there.iter().filter(|&&place| place < experts.given).count();
         let (mut ends, mut end) = (Vec::new(), experts.given);
@@ -56,7 +70,7 @@ impl Rows {
 
 /// All rows of an expert, one after the other, and its biases.
 fn of_expert(
-    experts: &Experts,
+    experts: &Regressions,
     k: usize,
     there: &[usize],
     context: usize,

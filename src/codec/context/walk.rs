@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Experts, Rows, Weights};
+use super::experts::{Experts, Weights};
+use super::gate::normalise_logarithms;
+use super::rows::Rows;
 use crate::codec::normals::{Normals, Span};
 use crate::codec::tables::inner;
 use crate::codec::walk::{Boundary, Walk};
@@ -31,7 +33,7 @@ impl<'a> ContextWalk<'a> {
         let model = self.model;
         self.rows = Arc::clone(rows);
         self.seen.clear();
-        let middle = |&place: &usize| value(model.order[place]) as f64 + 0.5 - model.centre[place];
+        let middle = |&place: &usize| value(model.order()[place]) as f64 + 0.5 - model.centre[place];
         self.seen.extend(rows.places[..rows.context].iter().map(middle));
         self.log_weights.clear();
         match &model.prior {
@@ -41,14 +43,14 @@ impl<'a> ContextWalk<'a> {
             }
             Weights::Gate(gate) => {
                 // The context's places are those of windows: only the patch is reordered.
-                let mut context = vec![None; model.given];
+                let mut context = vec![None; model.context_numbers()];
                 for (&place, &middle) in rows.places.iter().zip(&self.seen) {
                     context[place] = Some(middle);
                 }
                 let (experts, tilt) = gate.tilt(&context);
                 for (k, own) in experts.iter().zip(model.log_weights.chunks_exact(model.scales)) {
                     let mut scales: Vec<f64> = own.iter().zip(&tilt).map(|(a, u)| a + u).collect();
-                    super::gate::normalise_logarithms(&mut scales);
+                    normalise_logarithms(&mut scales);
                     self.log_weights.extend(scales.into_iter().map(|s| k + s));
                 }
             }
@@ -98,7 +100,7 @@ impl Walk for ContextWalk<'_> {
     }
 
     fn variable(&self) -> usize {
-        self.model.order[self.place()] - self.model.given
+        self.model.order()[self.place()] - self.model.context_numbers()
     }
 
     fn symbols(&self) -> usize {

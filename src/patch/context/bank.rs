@@ -10,7 +10,8 @@
 
 use tch::Tensor;
 
-use super::expert::{Common, Expert};
+use super::common::Common;
+use super::expert::Expert;
 use super::factor::Factor;
 use super::weights::Weights;
 use crate::device::{self, Read, ReadOnly};

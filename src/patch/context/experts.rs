@@ -8,7 +8,8 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::bank::Bank;
-use super::expert::{Common, Expert};
+use super::common::Common;
+use super::expert::Expert;
 use super::factor::Factor;
 use super::gate::Gate;
 use super::ordered::Case;

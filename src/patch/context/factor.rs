@@ -11,7 +11,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::expert::{Common, Regression};
+use super::common::{Common, Regression};
 use crate::device::ReadOnly;
 
 const LN_2PI: f64 = 1.837_877_066_409_345_5;

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::expert::{Common, Expert, Regression, Step};
+use super::common::{Common, Regression};
+use super::expert::{Expert, Step};
 use super::experts::ContextPatches;
 use super::gate::Gate;
 use super::moments::{self, Moments};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::expert::Common;
+use super::common::Common;
 use crate::run::checkpoint::Named;
 
 /// Sums over windows, weighted by posteriors; float64. Those of a batch are about the expert's means, those of the whole

@@ -1,0 +1,173 @@
+//! The parameters of all experts, and the windows of pictures of every size.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::gate::Gate;
+use super::rows::{Regressions, Rows};
+use crate::codec::tables::doubles;
+use crate::data::view::View;
+use crate::refusal;
+use crate::run::checkpoint::Named;
+
+/// Sizes of pictures whose windows are kept.
+const LAYOUTS: usize = 64;
+
+/// The parameters of all experts.
+#[derive(Debug)]
+pub struct Experts {
+    /// What the numbers of patches are regressed on.
+    regressions: Regressions,
+    /// Scales of each group, 1 / s `[S, G]`.
+    pub(super) inverse_scales: Vec<f64>,
+    pub(super) scales: usize,
+    pub(super) groups: usize,
+    /// Least value and number of values of the window's number at each place.
+    pub(super) ranges: Vec<(i64, usize)>,
+    /// What values are taken about, by place.
+    pub(super) centre: Vec<f64>,
+    /// ln of the scales' weights `[K, S]`.
+    pub(super) log_weights: Vec<f64>,
+    /// ln of the experts' weights `[K]`, or a gate.
+    pub(super) prior: Weights,
+    kinds: Mutex<HashMap<Vec<bool>, Arc<Rows>>>,
+    /// Where the windows of pictures of each size lie.
+    layouts: Mutex<HashMap<[usize; 2], Arc<Vec<Window>>>>,
+}
+
+/// A window of a picture.
+#[derive(Debug)]
+pub struct Window {
+    /// The place of each of its numbers in the picture `[H, W, C]`; none where it sticks out.
+    pub places: Vec<Option<usize>>,
+    /// The rows for what of it is there.
+    pub rows: Arc<Rows>,
+}
+
+/// Who weighs the experts.
+#[derive(Debug)]
+pub enum Weights {
+    /// Constants: ln `g_k` `[K]`.
+    Constant(Vec<f64>),
+    /// A network that looks at the context.
+    Gate(Gate),
+}
+
+impl Experts {
+    /// From a model's tensors (docs/format.md) and how it sees pictures.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit.
+    pub fn from_tensors(saved: &Named, view: &View) -> Result<Self> {
+        let (patch, ranges) = (saved.under("patch"), view.ranges());
+        let (w, own) = (ranges.len(), view.variables());
+        let given = w - own;
+        let (log_weights, sizes) = doubles(&patch, "log_weights", &[-1, -1])?;
+        let [count, scales] = sizes[..] else { unreachable!("two sizes were asked for") };
+        let (inverse_scales, sizes) = doubles(&patch, "scales", &[scales as i64, -1])?;
+        let groups = sizes[1];
+        let (centre, _) = doubles(&patch, "centre", &[w as i64])?;
+        let order: Vec<usize> = patch.integers("order", &[w as i64])?.into_iter().map(|v| v as usize).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        crate::require!(sorted.into_iter().eq(0..w), "tensor {} of the checkpoint is no order", patch.name("order"));
+        let (mut moments, mut widths, mut end) = (Vec::new(), Vec::new(), given);
+        for g in 0..groups {
+            let (mean, sizes) = doubles(&patch, &format!("mean.{g}"), &[count as i64, -1])?;
+            let size = sizes[1];
+            crate::require!(
+                size > end && size <= w,
+                "tensor {} of the checkpoint has {size} numbers",
+                patch.name(&format!("mean.{g}"))
+            );
+            let (shape, _) = doubles(&patch, &format!("shape.{g}"), &[count as i64, size as i64, size as i64])?;
+            moments.push((mean, shape));
+            widths.push(size - end);
+            end = size;
+        }
+        crate::require!(end == w, "the groups of the checkpoint have {end} numbers, a window has {w}");
+        let prior = if patch.has("gate.w1") {
+            Weights::Gate(Gate::from_tensors(&patch, view, count, scales)?)
+        } else {
+            Weights::Constant(doubles(&saved.under("prior"), "log_weights", &[count as i64])?.0)
+        };
+        Ok(Self {
+            inverse_scales: inverse_scales.into_iter().map(|s| 1.0 / s).collect(),
+            scales,
+            groups,
+            ranges: order.iter().map(|&v| (ranges[v].0, (ranges[v].1 - ranges[v].0 + 1) as usize)).collect(),
+            centre: order.iter().map(|&v| centre[v]).collect(),
+            regressions: Regressions { count, given, widths, order, moments },
+            log_weights,
+            prior,
+            kinds: Mutex::default(),
+            layouts: Mutex::default(),
+        })
+    }
+
+    /// Numbers of a context.
+    #[must_use]
+    pub fn context_numbers(&self) -> usize {
+        self.regressions.given
+    }
+
+    /// The window's number at each place of the experts' order `[W]`.
+    #[must_use]
+    pub fn order(&self) -> &[usize] {
+        &self.regressions.order
+    }
+
+    /// The windows of pictures of the view's size, patch by patch.
+    ///
+    /// # Errors
+    /// A refusal where moments are not positive definite.
+    pub fn layout(&self, view: &View) -> Result<Arc<Vec<Window>>> {
+        let size = view.size();
+        if let Some(found) = self.layouts.lock().expect("no thread panics").get(&size) {
+            return Ok(Arc::clone(found));
+        }
+        let window = |places: Vec<Option<usize>>| {
+            let there: Vec<bool> = places.iter().map(Option::is_some).collect();
+            Ok(Window { rows: self.rows(&there)?, places })
+        };
+        let made = places(view).into_iter().map(window).collect::<Result<Vec<_>>>()?;
+        let made = Arc::new(made);
+        let mut kept = self.layouts.lock().expect("no thread panics");
+        if kept.len() >= LAYOUTS {
+            kept.clear();
+        }
+        kept.insert(size, Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// The rows for windows of which these places are there (flags in the order of windows).
+    ///
+    /// # Errors
+    /// A refusal where moments are not positive definite.
+    pub fn rows(&self, observed: &[bool]) -> Result<Arc<Rows>> {
+        if let Some(found) = self.kinds.lock().expect("no thread panics").get(observed) {
+            return Ok(Arc::clone(found));
+        }
+        let made = Rows::new(&self.regressions, observed)
+            .ok_or_else(|| refusal!("the moments of an expert are not positive definite"))?;
+        let made = Arc::new(made);
+        self.kinds.lock().expect("no thread panics").insert(observed.to_vec(), Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+/// Where the windows of pictures of one size lie: for every patch the place of each of its window's numbers in the picture
+/// `[H, W, C]`, none where it sticks out.
+fn places(view: &View) -> Vec<Vec<Option<usize>>> {
+    let [height, width] = view.size();
+    let channels = view.grid.channels;
+    let shape = [1, height as i64, width as i64, channels as i64];
+    let numbers = Tensor::arange((height * width * channels) as i64, (Kind::Int64, tch::Device::Cpu)).view(shape) + 1;
+    let cut = view.cut(&numbers).get(0);
+    let flat: Vec<i64> = Vec::try_from(cut.contiguous().view(-1)).expect("numbers");
+    let place = |&number: &i64| usize::try_from(number - 1).ok();
+    flat.chunks_exact(view.numbers()).map(|window| window.iter().map(place).collect()).collect()
+}
