@@ -215,6 +215,24 @@ fn pictures(count: i64) -> Tensor {
     (windows(count, 48, 7).view([count, 6, 8, 1]) * 3.0).floor().clamp(0.0, 15.0).to_kind(Kind::Uint8)
 }
 
+#[test]
+fn free_numbers_are_counted_as_by_hand() {
+    // An expert: 4 numbers regressed on 6, their means and covariances, two scales that add up to 1.
+    let experts = 2 * (4 * 6 + 4 + 4 * 5 / 2 + 1);
+    let alone = experts_of(GateConfig::None);
+    assert_eq!(alone.parameter_count(), experts);
+    // The gate: 6 numbers, 3 of the channel and 6 pixels to 5 units, to 5 units, to two experts and two scales.
+    let gate = 5 * (15 + 1) + 5 * (5 + 1) + 4 * (5 + 1);
+    let gated = experts_of(network());
+    assert_eq!(gated.parameter_count(), experts + gate);
+    let network = gated.tensors().into_iter().filter(|(name, _)| name.starts_with("gate."));
+    assert_eq!(network.map(|(_, tensor)| tensor.numel()).sum::<usize>(), gate);
+}
+
+fn experts_of(gate: GateConfig) -> ContextPatches {
+    experts(ScaleGroups::One, &around(2, 1, gate), &[(0, 9); 10])
+}
+
 /// Mean log-likelihood of whole windows before every one of some full steps.
 fn trained(gate: GateConfig, steps: usize) -> Vec<f64> {
     let view = view(6, 8, 16, [2, 1]);

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::filter::{Filter, Tree, depth_first, dot};
 use super::tables::{doubles, floats, tree};
-use super::walk::{Boundary, Walk, normalise, reweigh};
+use super::walk::{Boundary, PatchWalk, Walk, normalise, reweigh, reweigh_entries};
 use crate::require;
 use crate::run::checkpoint::Named;
 
@@ -145,6 +145,42 @@ impl<'a> HcltWalk<'a> {
 }
 
 impl Walk for HcltWalk<'_> {
+    fn variable(&self) -> usize {
+        self.model.order[self.next]
+    }
+
+    fn symbols(&self) -> usize {
+        self.cumulative.len() - 1
+    }
+
+    fn boundary(&self, v: usize, out: &mut Boundary) {
+        out.cumulative = self.cumulative[v];
+    }
+
+    fn guess(&self, share: f64) -> usize {
+        self.cumulative.partition_point(|&below| below <= share).saturating_sub(1)
+    }
+
+    fn observe(&mut self, v: usize, _: &Boundary, _: &Boundary) -> f64 {
+        let (model, states, variable) = (self.model, self.model.states, self.variable());
+        let row = |tree: usize| &model.inputs(tree, variable)[v * states..(v + 1) * states];
+        self.products.clear();
+        let beliefs = self.beliefs.chunks_exact(states);
+        self.products.extend(self.entries.iter().zip(beliefs).map(|(e, belief)| e.weight * dot(row(e.tree), belief)));
+        let probability = reweigh_entries(&mut self.entries, &self.products, |entry, weight| Entry { weight, ..entry });
+        if probability > 0.0 {
+            for entry in &self.entries {
+                self.states.iter_mut().zip(row(entry.tree)).for_each(|(out, &p)| *out = f64::from(p));
+                self.filters[entry.tree].observe(&model.trees[entry.tree], variable, &self.states);
+            }
+        }
+        self.next += 1;
+        self.prepare();
+        probability
+    }
+}
+
+impl PatchWalk for HcltWalk<'_> {
     fn start(&mut self, log_weights: &[f64]) {
         let (model, heads) = (self.model, self.model.heads);
         let most = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -168,45 +204,6 @@ impl Walk for HcltWalk<'_> {
         }
         self.next = 0;
         self.prepare();
-    }
-
-    fn variable(&self) -> usize {
-        self.model.order[self.next]
-    }
-
-    fn symbols(&self) -> usize {
-        self.cumulative.len() - 1
-    }
-
-    fn boundary(&self, v: usize, out: &mut Boundary) {
-        out.cumulative = self.cumulative[v];
-    }
-
-    fn guess(&self, share: f64) -> usize {
-        self.cumulative.partition_point(|&below| below <= share).saturating_sub(1)
-    }
-
-    fn observe(&mut self, v: usize, _: &Boundary, _: &Boundary) -> f64 {
-        let (model, states, variable) = (self.model, self.model.states, self.variable());
-        let row = |tree: usize| &model.inputs(tree, variable)[v * states..(v + 1) * states];
-        self.products.clear();
-        let beliefs = self.beliefs.chunks_exact(states);
-        self.products.extend(self.entries.iter().zip(beliefs).map(|(e, belief)| e.weight * dot(row(e.tree), belief)));
-        let (entries, mut count) = (&mut self.entries, 0);
-        let probability = reweigh(&self.products, |i, weight| {
-            entries[count] = Entry { weight, ..entries[i] };
-            count += 1;
-        });
-        if count > 0 {
-            entries.truncate(count);
-            for entry in &self.entries {
-                self.states.iter_mut().zip(row(entry.tree)).for_each(|(out, &p)| *out = f64::from(p));
-                self.filters[entry.tree].observe(&model.trees[entry.tree], variable, &self.states);
-            }
-        }
-        self.next += 1;
-        self.prepare();
-        probability
     }
 
     fn evidence(&mut self, out: &mut [f64]) {

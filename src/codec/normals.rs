@@ -1,7 +1,7 @@
 //! The next number as a mixture of normals: its probabilities, and what it says of the components.
 
 use super::normal::{Tails, below, between, rough_quantile};
-use super::walk::{Boundary, SMALL_SHARE, reweigh};
+use super::walk::{Boundary, SMALL_SHARE, reweigh, reweigh_entries};
 
 /// A component and scale that are still possible.
 #[derive(Clone, Copy, Debug)]
@@ -141,14 +141,6 @@ impl Normals {
             );
             entry.weight * between(low, high).max(0.0)
         }));
-        let (entries, mut count) = (&mut self.entries, 0);
-        let probability = reweigh(&self.products, |i, weight| {
-            entries[count] = Entry { weight, ..entries[i] };
-            count += 1;
-        });
-        if count > 0 {
-            entries.truncate(count);
-        }
-        probability
+        reweigh_entries(&mut self.entries, &self.products, |entry, weight| Entry { weight, ..entry })
     }
 }

@@ -12,7 +12,7 @@ use super::hclt::{Forest, HcltWalk};
 use super::prior::{Belief, Prior};
 use super::range::{Decoder, Encoder};
 use super::symbol::{BITS, Ends, TOTAL};
-use super::walk::Walk;
+use super::walk::{PatchWalk, Walk};
 use crate::data::pictures::PictureShape;
 use crate::data::view::View;
 use crate::run::checkpoint::Named;
@@ -205,7 +205,7 @@ impl Codec {
     }
 
     /// All numbers of patches `[L, D]`, whose clusters are believed in by the prior.
-    fn walk_patches(&self, walk: &mut dyn Walk, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
+    fn walk_patches(&self, walk: &mut dyn PatchWalk, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
         let (variables, mut bits) = (self.view.variables(), 0.0);
         let mut belief = Belief::new(&self.prior);
         let mut evidence = vec![0.0; belief.weights(0).len()];

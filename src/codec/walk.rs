@@ -17,12 +17,9 @@ pub struct Boundary {
     pub tails: Vec<f64>,
 }
 
-/// A way through the numbers of a patch, in the order of the family: [`start`](Walk::start), then as many times as there
-/// are numbers [`boundary`](Walk::boundary) as often as needed and [`observe`](Walk::observe).
+/// A way through the numbers of a patch, in the order of the family: as many times as there are numbers
+/// [`boundary`](Walk::boundary), as often as needed, and [`observe`](Walk::observe).
 pub trait Walk {
-    /// Begin a patch whose cluster has these log probabilities `[K]`; minus infinity for what is impossible.
-    fn start(&mut self, log_weights: &[f64]);
-
     /// Which number of the patch comes next, in the order of the patch.
     fn variable(&self) -> usize;
 
@@ -38,6 +35,12 @@ pub trait Walk {
     /// The next number is `v`, counted from the least value, and these are the borders around it; returns its
     /// probability.
     fn observe(&mut self, v: usize, low: &Boundary, high: &Boundary) -> f64;
+}
+
+/// Walks through patches that have a cluster each, under a prior of clusters.
+pub trait PatchWalk: Walk {
+    /// Begin a patch whose cluster has these log probabilities `[K]`; minus infinity for what is impossible.
+    fn start(&mut self, log_weights: &[f64]);
 
     /// After the last number: p(patch | cluster) `[K]` up to a factor that all clusters share.
     fn evidence(&mut self, out: &mut [f64]);
@@ -59,6 +62,20 @@ pub fn reweigh(products: &[f64], mut kept: impl FnMut(usize, f64)) -> f64 {
     } else {
         0.0
     }
+}
+
+/// [`reweigh`] entries by products, one for each: `weighed` gives those that stay their weight, the others are taken out.
+/// Returns the sum; where it is no positive number, the entries stay as they are.
+pub fn reweigh_entries<E: Copy>(entries: &mut Vec<E>, products: &[f64], weighed: impl Fn(E, f64) -> E) -> f64 {
+    let mut count = 0;
+    let total = reweigh(products, |i, weight| {
+        entries[count] = weighed(entries[i], weight);
+        count += 1;
+    });
+    if count > 0 {
+        entries.truncate(count);
+    }
+    total
 }
 
 /// Divide by the sum; even where the sum is no positive number.

@@ -111,7 +111,7 @@ impl View {
     /// Numbers that a model sees of a patch: D, or those of its window, of which the last D are the patch.
     #[must_use]
     pub fn numbers(&self) -> usize {
-        self.windows().map_or(self.variables(), |windows| windows.numbers())
+        self.windows().map_or(self.variables(), |windows| windows.shape().numbers())
     }
 
     /// What lies inside of the picture, where windows stick out of it: bool `[L, numbers]`.

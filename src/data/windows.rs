@@ -9,6 +9,81 @@ use tch::{Device, Kind, Tensor};
 
 use super::patches::PatchGrid;
 
+/// What a window is made of: the order of its numbers is the context (row, column, channel), then the patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowShape {
+    /// Side of the patch in pixels.
+    pub patch: usize,
+    /// Pixels around it.
+    pub context: usize,
+    /// Numbers a pixel.
+    pub channels: usize,
+}
+
+impl WindowShape {
+    /// Pixels of the context.
+    #[must_use]
+    pub fn context_pixels(&self) -> usize {
+        self.context * (2 * self.context + self.patch) + self.context * self.patch
+    }
+
+    /// Numbers of the context.
+    #[must_use]
+    pub fn context_numbers(&self) -> usize {
+        self.context_pixels() * self.channels
+    }
+
+    /// What a gate looks at: the numbers, three more for every channel, and which pixels are there.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.context_numbers() + 3 * self.channels + self.context_pixels()
+    }
+
+    /// Numbers of the window: those of its context, then those of its patch.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        self.context_numbers() + self.patch_numbers()
+    }
+
+    /// Numbers of the patch.
+    #[must_use]
+    pub fn patch_numbers(&self) -> usize {
+        self.patch * self.patch * self.channels
+    }
+
+    /// Row and column of every pixel of the context, from the patch's first pixel.
+    fn places(&self) -> Vec<(i64, i64)> {
+        let (t, p) = (self.context as i64, self.patch as i64);
+        let all = (-t..p).flat_map(|row| (-t..p + t).map(move |col| (row, col)));
+        all.filter(|&(row, col)| row < 0 || col < 0).collect()
+    }
+
+    /// Numbers of the context's pixels that touch the patch: int64 `[n]`.
+    pub fn near(&self) -> Tensor {
+        let p = self.patch as i64;
+        let touches = |&(row, col): &(i64, i64)| row >= -1 && col >= -1 && col <= p;
+        let numbers = self.places().into_iter().zip(0i64..).filter(|(place, _)| touches(place)).map(|(_, i)| i);
+        Tensor::from_slice(&numbers.collect::<Vec<_>>())
+    }
+
+    /// What of a context's numbers is there beside each kind of border: above, to the left, to the right, above and to the
+    /// left; bool `[context numbers]` each.
+    pub fn borders(&self) -> [Tensor; 4] {
+        let p = self.patch as i64;
+        let visible = |seen: &dyn Fn(i64, i64) -> bool| {
+            let by_pixel: Vec<bool> = self.places().into_iter().map(|(row, col)| seen(row, col)).collect();
+            let by_pixel = Tensor::from_slice(&by_pixel).unsqueeze(1);
+            by_pixel.expand([-1, self.channels as i64], false).reshape([-1])
+        };
+        [
+            visible(&|row, _| row >= 0),
+            visible(&|_, col| col >= 0),
+            visible(&|_, col| col < p),
+            visible(&|row, col| row >= 0 && col >= 0),
+        ]
+    }
+}
+
 /// Pixels of context on each side of a patch, and the grid of the patches.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
@@ -21,17 +96,10 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Pixels of a context.
+    /// What each of them is made of.
     #[must_use]
-    pub fn context_pixels(&self) -> usize {
-        let (t, p) = (self.context, self.grid.patch);
-        t * (2 * t + p) + p * t
-    }
-
-    /// Numbers of a window: those of its context, then those of its patch.
-    #[must_use]
-    pub fn numbers(&self) -> usize {
-        (self.context_pixels() + self.grid.patch * self.grid.patch) * self.grid.channels
+    pub fn shape(&self) -> WindowShape {
+        WindowShape { patch: self.grid.patch, context: self.context, channels: self.grid.channels }
     }
 
     /// The windows of pictures `[B, H, W, C]`, zero where nothing is: `[B, L, numbers]`.
@@ -63,13 +131,10 @@ impl Windows {
 
     /// Places of a window's pixels in the rectangle of t + p rows and p + 2t columns around it: context first.
     fn pixels(&self) -> Tensor {
-        let (t, p) = (self.context, self.grid.patch);
-        let width = p + 2 * t;
-        let all = || (0..t + p).flat_map(|row| (0..width).map(move |col| (row, col)));
-        let is_patch = |&(row, col): &(usize, usize)| row >= t && col >= t && col < t + p;
-        let is_context = |&(row, col): &(usize, usize)| row < t || col < t;
-        let order = all().filter(is_context).chain(all().filter(is_patch));
-        Tensor::from_slice(&order.map(|(row, col)| (row * width + col) as i64).collect::<Vec<_>>())
+        let (t, p) = (self.context as i64, self.grid.patch as i64);
+        let patch = (0..p).flat_map(|row| (0..p).map(move |col| (row, col)));
+        let place = |(row, col): (i64, i64)| (row + t) * (p + 2 * t) + col + t;
+        Tensor::from_slice(&self.shape().places().into_iter().chain(patch).map(place).collect::<Vec<_>>())
     }
 }
 
@@ -94,7 +159,7 @@ mod tests {
     #[test]
     fn a_window_is_what_was_seen_around_a_patch_and_the_patch() {
         let windows = windows(4, 6);
-        assert_eq!((windows.context_pixels(), windows.numbers()), (6, 10));
+        assert_eq!((windows.shape().context_pixels(), windows.shape().numbers()), (6, 10));
         let cut = windows.cut(&numbered(4, 6));
         let fifth = Vec::<i64>::try_from(cut.get(0).get(4)).unwrap(); // rows 3 and 4, columns 3 and 4
         assert_eq!(fifth, [202, 203, 204, 205, 302, 402, 303, 304, 403, 404]);
@@ -107,7 +172,7 @@ mod tests {
     fn pictures_of_any_size_are_covered_and_nothing_outside_is_observed() {
         for (height, width) in [(1, 1), (1, 5), (3, 2), (5, 7)] {
             let windows = windows(height, width);
-            let patch = windows.observed().narrow(1, windows.context_pixels() as i64, 4);
+            let patch = windows.observed().narrow(1, windows.shape().context_pixels() as i64, 4);
             let seen = windows.cut(&numbered(height as i64, width as i64)).get(0);
             assert_eq!(patch.sum(Kind::Int64).int64_value(&[]), (height * width) as i64, "every pixel is in one patch");
             assert_eq!(seen.ne(0), windows.observed());

@@ -1,11 +1,11 @@
 //! Pictures that are to be compressed: files of the user's, or a split of a run's data.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::coding_names::Names;
 use super::config::Config;
 use super::eval::check_same;
 use crate::data::pictures::{PictureShape, Pictures};
@@ -39,7 +39,7 @@ pub fn of_split(run: &RunFolder, config: &Config, split: Split, first: Option<us
 /// # Errors
 /// A refusal that names the file which is none of these or does not fit.
 pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Result<Vec<Input>> {
-    let (mut parts, mut names) = (Vec::new(), Vec::new());
+    let (mut parts, mut names, mut taken) = (Vec::new(), Vec::new(), Names::default());
     for input in inputs {
         if has_ending(input, &["npy"]) {
             let pictures = npz::open_npy(input, shape.levels)?;
@@ -72,9 +72,9 @@ pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Resu
         } else {
             parts.push(folder::open_files(&paths, shape)?);
         }
-        names.extend(paths.iter().map(|path| Some(name(path.strip_prefix(root).unwrap_or(path)))));
+        let own = |path: &PathBuf| taken.free(&name(path.strip_prefix(root).unwrap_or(path)), |_| true);
+        names.extend(paths.iter().map(own).map(Some));
     }
-    tell_apart(&mut names);
     let mut left = names.into_iter();
     let own = |pictures: Pictures| Input { names: left.by_ref().take(pictures.len()).collect(), pictures };
     Ok(parts.into_iter().map(own).collect())
@@ -93,29 +93,15 @@ fn name(path: &Path) -> String {
     parts.join("/")
 }
 
-/// Make names different: the second `a` becomes `a-2`.
-fn tell_apart(names: &mut [Option<String>]) {
-    let mut taken = HashSet::new();
-    for name in names.iter_mut().flatten() {
-        let first = name.clone();
-        let mut number = 2;
-        while !taken.insert(name.clone()) {
-            *name = format!("{first}-{number}");
-            number += 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_lose_their_endings_and_differ() {
-        let mut names: Vec<_> =
-            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| Some(name(Path::new(path)))).into();
-        tell_apart(&mut names);
-        let names: Vec<_> = names.into_iter().flatten().collect();
+        let mut taken = Names::default();
+        let names =
+            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| taken.free(&name(Path::new(path)), |_| true));
         assert_eq!(names, ["a/b", "a/b-2", "c.x", "a/b-3"]);
     }
 }

@@ -8,8 +8,21 @@ use anyhow::Result;
 use crate::codec::Header;
 use crate::require;
 
-/// Bytes of a part of a name, at most: file systems take 255, and an ending and a number come behind.
-const MOST: usize = 200;
+/// Bytes of a part of a name, at most: file systems take 255, and an ending comes behind.
+const MOST: usize = 251;
+
+/// Names that are taken.
+#[derive(Debug, Default)]
+pub struct Names(HashSet<String>);
+
+impl Names {
+    /// The name that is wanted, or the first of `name-2`, `name-3`, ... that is free and `fits`; it is taken from then on.
+    pub fn free(&mut self, wanted: &str, fits: impl Fn(&str) -> bool) -> String {
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let mut all = std::iter::once(wanted.to_owned()).chain(numbered);
+        all.find(|name| fits(name) && self.0.insert(name.clone())).expect("there is always another number")
+    }
+}
 
 /// The file of every picture, below the folder that they are brought back to. A number, or the same name again, gives way by a
 /// `-2` behind it; so does the file of a picture that is called like a folder of others.
@@ -25,17 +38,15 @@ pub fn files(container: &Path, header: &Header) -> Result<Vec<String>> {
     for name in stored.clone().flatten() {
         folders.extend(Path::new(name).ancestors().skip(1).map(|folder| folder.to_string_lossy().into_owned()));
     }
-    let mut taken = HashSet::new();
-    let mut of = |wanted: String| {
-        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
-        let free = |name: &String| !folders.contains(&format!("{name}.png")) && taken.insert(name.clone());
-        let name = std::iter::once(wanted.clone()).chain(numbered).find(free).expect("there is always another number");
+    let mut names = Names::default();
+    let mut of = |wanted: &str| {
+        let name = names.free(wanted, |name| !folders.contains(&format!("{name}.png")));
         format!("{name}.png")
     };
     // Pictures with names of their own come first, so that numbers give way to them.
-    let mut all: Vec<Option<String>> = stored.clone().map(|name| name.map(|name| of(name.to_owned()))).collect();
+    let mut all: Vec<Option<String>> = stored.clone().map(|name| name.map(&mut of)).collect();
     for (number, file) in all.iter_mut().enumerate().filter(|(_, file)| file.is_none()) {
-        *file = Some(of(format!("{number:06}")));
+        *file = Some(of(&format!("{number:06}")));
     }
     Ok(all.into_iter().flatten().collect())
 }
@@ -45,7 +56,7 @@ fn check(container: &Path, number: usize, name: Option<&str>) -> Result<()> {
     let shown = container.display();
     let inside = !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     require!(inside, "{shown}: picture {number} has the name {name:?}, which leads out of the folder");
-    let fine = name.split('/').all(|part| (1..=MOST).contains(&part.len()) && !part.chars().any(char::is_control));
+    let fine = name.split('/').all(|part| (1..=MOST).contains(&part.len()) && !part.contains('\0'));
     require!(
         fine,
         "{shown}: picture {number} has a name that no file can have: {:?}",
@@ -82,11 +93,18 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_file_was_called_it_may_be_called_again() {
+        for name in ["a\nb", "\u{1b}[31m", &"a".repeat(251), "...", "a b"] {
+            assert_eq!(named(&[Some(name)]).unwrap(), [format!("{name}.png")]);
+        }
+    }
+
+    #[test]
     fn names_that_no_file_can_have_are_refused() {
         for name in ["", "..", "../a", "/a", "a/../b"] {
             assert!(named(&[Some(name)]).unwrap_err().to_string().contains("which leads out of the folder"), "{name}");
         }
-        for name in ["a/", "a\u{0}b", "a\nb", &"a".repeat(300)] {
+        for name in ["a/", "a\u{0}b", &"a".repeat(300)] {
             assert!(named(&[Some(name)]).unwrap_err().to_string().contains("a name that no file can have"), "{name}");
         }
     }

@@ -17,9 +17,10 @@ impl Mixture {
         let (rows, cols) = (self.view.grid.rows as i64, self.view.grid.cols as i64);
         let whole = Tensor::zeros([count as i64, rows * p, cols * p, channels], (Kind::Double, device));
         let place = |i: i64| whole.narrow(1, i / cols * p, p).narrow(2, i % cols * p, p);
+        let observed = self.view.observed().expect("patches see others");
         for i in 0..rows * cols {
             let windows = self.view.cut(&whole.narrow(1, 0, height).narrow(2, 0, width)).select(1, i);
-            let drawn = self.next_patch(&windows, i, rng);
+            let drawn = self.next_patch(&windows, &observed.get(i), rng);
             place(i).copy_(&drawn.reshape([count as i64, p, p, channels]));
         }
         let patches = self.view.grid.cut(&whole.floor()).to_kind(Kind::Int64);
@@ -29,10 +30,11 @@ impl Mixture {
         Tensor::stack(&bounded.collect::<Vec<_>>(), -1)
     }
 
-    /// Patch number i `[count, D]`, float64, given the windows `[count, numbers]` that are known but for it.
-    fn next_patch(&self, windows: &Tensor, i: i64, rng: &mut ChaCha8Rng) -> Tensor {
+    /// A patch `[count, D]`, float64, given the windows `[count, numbers]` that are known but for it, as far as they lie inside
+    /// of the picture (bool `[numbers]`).
+    fn next_patch(&self, windows: &Tensor, inside: &Tensor, rng: &mut ChaCha8Rng) -> Tensor {
         let [numbers, own] = [self.view.numbers() as i64, self.view.variables() as i64];
-        let observed = self.view.observed().expect("patches see others").get(i);
+        let observed = inside.copy();
         let _ = observed.narrow(0, numbers - own, own).fill_(0);
         let evidence = PatchEvidence::new(windows, Reading::Density).with_observed(&observed.unsqueeze(0));
         let weights = match &self.prior {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Reading;
 use crate::refusal::Problems;
-pub use context::{ContextConfig, GateConfig, NetworkConfig, WindowShape};
+pub use context::{ContextConfig, GateConfig, NetworkConfig};
 pub use gaussian::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 pub use hclt::HcltConfig;
 

@@ -16,7 +16,7 @@ pub mod factor;
 pub mod weights;
 mod bank;
 pub mod ordered;
-mod gate;
+pub mod gate;
 mod experts;
 mod sample;
 pub mod start;

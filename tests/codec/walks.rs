@@ -3,7 +3,7 @@
 use lvd::codec::gaussian::{GaussianWalk, Gaussians};
 use lvd::codec::hclt::{Forest, HcltWalk};
 use lvd::codec::symbol::{Ends, TOTAL};
-use lvd::codec::walk::Walk;
+use lvd::codec::walk::{PatchWalk, Walk};
 use lvd::run::checkpoint::Named;
 
 use super::models::{written_gaussian, written_hclt};

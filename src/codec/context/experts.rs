@@ -144,10 +144,7 @@ impl Experts {
     }
 
     /// The rows for windows of which these places are there (flags in the order of windows).
-    ///
-    /// # Errors
-    /// A refusal where moments are not positive definite.
-    pub fn rows(&self, observed: &[bool]) -> Result<Arc<Rows>> {
+    fn rows(&self, observed: &[bool]) -> Result<Arc<Rows>> {
         if let Some(found) = self.kinds.lock().expect("no thread panics").get(observed) {
             return Ok(Arc::clone(found));
         }

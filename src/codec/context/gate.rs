@@ -4,11 +4,9 @@ use anyhow::Result;
 
 use crate::codec::tables::{doubles, inner};
 use crate::data::view::View;
-use crate::patch::config::WindowShape;
+use crate::data::windows::WindowShape;
+use crate::patch::context::gate::SPREAD;
 use crate::run::checkpoint::Named;
-
-/// What a mean is divided by.
-const SPREAD: f64 = 64.0;
 
 /// A network over contexts, see [`crate::patch::context`].
 #[derive(Debug)]

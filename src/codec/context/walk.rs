@@ -95,10 +95,6 @@ impl<'a> ContextWalk<'a> {
 }
 
 impl Walk for ContextWalk<'_> {
-    fn start(&mut self, _: &[f64]) {
-        unreachable!("patches that see others begin with their contexts")
-    }
-
     fn variable(&self) -> usize {
         self.model.order()[self.place()] - self.model.context_numbers()
     }
@@ -121,9 +117,5 @@ impl Walk for ContextWalk<'_> {
         self.seen.push(span.middle(v));
         self.prepare();
         probability
-    }
-
-    fn evidence(&mut self, _: &mut [f64]) {
-        unreachable!("patches that see others have no latent tree")
     }
 }

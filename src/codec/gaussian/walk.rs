@@ -12,7 +12,7 @@
 use super::{Gaussians, MOST_GROUPS};
 use crate::codec::normals::{Entry, Normals, Span};
 use crate::codec::tables::{inner, triangle};
-use crate::codec::walk::{Boundary, Walk};
+use crate::codec::walk::{Boundary, PatchWalk, Walk};
 
 /// A walk through the variables of one patch after the other.
 #[derive(Debug)]
@@ -110,14 +110,6 @@ impl<'a> GaussianWalk<'a> {
 }
 
 impl Walk for GaussianWalk<'_> {
-    fn start(&mut self, log_weights: &[f64]) {
-        let scales = self.model.scales;
-        let all = log_weights.iter().zip(self.model.log_weights.chunks_exact(scales));
-        let all: Vec<f64> = all.flat_map(|(k, own)| own.iter().map(move |s| k + s)).collect();
-        self.prior.copy_from_slice(log_weights);
-        self.begin(&all, &[]);
-    }
-
     fn variable(&self) -> usize {
         self.model.order[self.next]
     }
@@ -140,6 +132,16 @@ impl Walk for GaussianWalk<'_> {
         self.push(span.middle(v));
         self.prepare();
         probability
+    }
+}
+
+impl PatchWalk for GaussianWalk<'_> {
+    fn start(&mut self, log_weights: &[f64]) {
+        let scales = self.model.scales;
+        let all = log_weights.iter().zip(self.model.log_weights.chunks_exact(scales));
+        let all: Vec<f64> = all.flat_map(|(k, own)| own.iter().map(move |s| k + s)).collect();
+        self.prior.copy_from_slice(log_weights);
+        self.begin(&all, &[]);
     }
 
     fn evidence(&mut self, out: &mut [f64]) {

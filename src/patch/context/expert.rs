@@ -29,7 +29,7 @@ const LEAST: f64 = 1e-6;
 pub struct Step {
     /// Its size.
     pub eta: f64,
-    /// Windows of the batch, and of the data set.
+    /// Windows of the batch.
     pub batch: f64,
     /// Windows of the data set.
     pub examples: f64,
@@ -77,13 +77,6 @@ impl Expert {
             Regression { mean: mean.narrow(0, 0, end).copy(), shape: corner(&shape, end).copy() }
         };
         Self::new(common.spans().map(regression).collect(), common.even(), share, common)
-    }
-
-    /// The same parameters, nothing accumulated or remembered.
-    #[must_use]
-    pub fn copy(&self, common: &Common) -> Self {
-        let same = |r: &Regression| Regression { mean: r.mean.copy(), shape: r.shape.copy() };
-        Self::new(self.regressions.iter().map(same).collect(), self.log_weights.copy(), self.share, common)
     }
 
     /// The whitening of windows of which everything is observed.

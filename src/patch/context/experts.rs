@@ -15,14 +15,14 @@ use super::gate::Gate;
 use super::ordered::Case;
 use super::weights::Weights;
 use crate::device::{self, Read};
-use crate::patch::config::{ContextConfig, GateConfig, GaussianConfig, WindowShape};
+use crate::patch::config::{ContextConfig, GaussianConfig};
 use crate::patch::evidence::PatchEvidence;
 use crate::patch::gaussian::marginal::{Group, groups};
 use crate::patch::gaussian::ordered::Integers;
 use crate::require;
 use crate::run::checkpoint::Named;
 
-/// Numbers that kept factors may hold together.
+/// Numbers that kept banks may hold together.
 const MOST: usize = 1 << 27;
 
 /// Conditional Gaussian scale mixtures of patches given their contexts, one for every cluster.
@@ -36,10 +36,9 @@ pub struct ContextPatches {
     /// Numbers of a window in the order of the experts: the context, then the patch group by group; int64 `[W]`.
     pub(super) order: Tensor,
     pub(super) experts: Vec<Expert>,
-    /// Factors for windows that stick out of their pictures, by what is observed.
-    pub(super) factors: RefCell<HashMap<Vec<bool>, Rc<Bank>>>,
-    pub(super) window: WindowShape,
-    pub(super) gate_config: GateConfig,
+    /// All experts side by side, by what is observed of a window.
+    pub(super) banks: RefCell<HashMap<Vec<bool>, Rc<Bank>>>,
+    pub(super) around: ContextConfig,
     pub(super) gate: Option<Gate>,
     /// Steps since the training began.
     pub(super) steps: u64,
@@ -88,12 +87,11 @@ impl ContextPatches {
             covariance,
             centre: centre.to_kind(Kind::Double),
             order,
-            window,
-            gate_config: around.gate,
+            around: *around,
             gate: None,
             steps: 0,
             experts: Vec::new(),
-            factors: RefCell::default(),
+            banks: RefCell::default(),
             pseudocount: 1.0,
             examples: 1.0,
             batch: 0.0,
@@ -191,35 +189,42 @@ impl ContextPatches {
     pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Rc<Bank>)> {
         let all = || Tensor::arange(windows.windows.size()[0], (Kind::Int64, windows.windows.device()));
         let Some(observed) = &windows.observed else {
-            return vec![(all(), self.factors_for(&vec![true; self.common.numbers() as usize]))];
+            return vec![(all(), self.bank_for(&vec![true; self.common.numbers() as usize]))];
         };
         let found = groups(observed).into_iter();
-        found.map(|Group { mask, rows, .. }| (rows, self.factors_for(&mask))).collect()
+        found.map(|Group { mask, rows, .. }| (rows, self.bank_for(&mask))).collect()
     }
 
-    fn factors_for(&self, mask: &[bool]) -> Rc<Bank> {
-        let mut kept = self.factors.borrow_mut();
-        if let Some(factors) = kept.get(mask) {
-            return Rc::clone(factors);
+    fn bank_for(&self, mask: &[bool]) -> Rc<Bank> {
+        let mut kept = self.banks.borrow_mut();
+        if let Some(bank) = kept.get(mask) {
+            return Rc::clone(bank);
         }
         let each = self.common.numbers() * (self.common.numbers() - self.common.given);
         if (kept.len() + 1) * each as usize * self.experts.len() > MOST {
             kept.clear();
         }
+        let bank = Rc::new(Bank::new(&self.experts, self.factors(mask), &self.common));
+        kept.insert(mask.to_vec(), Rc::clone(&bank));
+        bank
+    }
+
+    /// The factors of all experts for windows of which this is observed.
+    fn factors(&self, mask: &[bool]) -> Vec<Factor> {
+        if mask.iter().all(|observed| *observed) {
+            return self.experts.iter().map(|expert| expert.factor().share()).collect();
+        }
         let work = self.experts.iter().map(|expert| (Read(expert), Read(&self.common))).collect();
-        let made = device::spread(self.centre.device(), work, |(expert, common): (Read<Expert>, Read<Common>)| {
+        device::spread(self.centre.device(), work, |(expert, common): (Read<Expert>, Read<Common>)| {
             Factor::new(&expert.0.regressions, mask, common.0)
-        });
-        let factors = Rc::new(Bank::new(&self.experts, made, &self.common));
-        kept.insert(mask.to_vec(), Rc::clone(&factors));
-        factors
+        })
     }
 
     /// ln p(x | c, k) of the density `[N, K]`, with the gate's weight of the expert where there is one.
     pub(super) fn log_density(&self, windows: &Centred) -> Tensor {
         let weights = self.weights(windows);
-        self.put_together(windows, &weights, |rows, factors| {
-            factors.log_likelihood(&windows.windows.index_select(0, rows), &weights.rows(rows))
+        self.put_together(windows, &weights, |rows, bank| {
+            bank.log_likelihood(&windows.windows.index_select(0, rows), &weights.rows(rows))
         })
     }
 
@@ -229,11 +234,11 @@ impl ContextPatches {
         let windows = self.centred(patches, 0.5)?;
         let (lowest, highest) = self.ends(patches)?;
         let weights = self.weights(&windows);
-        Ok(self.put_together(&windows, &weights, |rows, factors| {
-            let own = factors.own();
+        Ok(self.put_together(&windows, &weights, |rows, bank| {
+            let own = bank.own();
             let [lowest, highest] = [&lowest, &highest].map(|t| t.index_select(0, rows).index_select(1, own));
             let integers = Integers { middle: windows.windows.index_select(0, rows), lowest, highest };
-            self.mass(&integers, factors, &weights.rows(rows))
+            self.mass(&integers, bank, &weights.rows(rows))
         }))
     }
 
@@ -242,9 +247,9 @@ impl ContextPatches {
     fn put_together(&self, windows: &Centred, weights: &Weights, of: impl Fn(&Tensor, &Bank) -> Tensor) -> Tensor {
         let size = [windows.windows.size()[0], self.experts.len() as i64];
         let all = weights.with_experts(Tensor::zeros(size, (self.common.kind, self.centre.device())));
-        for (rows, factors) in self.by_mask(windows) {
-            if factors.own().numel() > 0 {
-                let _ = all.shallow_clone().index_copy_(0, &rows, &of(&rows, &factors));
+        for (rows, bank) in self.by_mask(windows) {
+            if bank.own().numel() > 0 {
+                let _ = all.shallow_clone().index_copy_(0, &rows, &of(&rows, &bank));
             }
         }
         all

@@ -52,7 +52,7 @@ impl Factor {
             let part = rows(regression, &seen, widths[widths.len() - 1], common);
             parts.iter_mut().zip(part).for_each(|(all, part)| all.push(part));
         }
-        let [columns, bias, deviations] = parts.map(|all| all);
+        let [columns, bias, deviations] = parts;
         let deviations = Tensor::cat(&deviations, 0);
         Self {
             columns: Tensor::cat(&columns, 1).to_kind(common.kind).contiguous(),
@@ -62,6 +62,14 @@ impl Factor {
             own: Tensor::from_slice(&own).to_device(device),
             widths,
         }
+    }
+
+    /// The same tensors for another holder.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let [columns, bias, deviations, own] =
+            [&self.columns, &self.bias, &self.deviations, &self.own].map(Tensor::shallow_clone);
+        Self { columns, bias, deviations, own, widths: self.widths.clone(), log_det: self.log_det }
     }
 
     /// Rows of L^-1 as columns `[W, D']`.

@@ -17,13 +17,14 @@ use tch::{Kind, Tensor};
 
 use super::weights::Tilt;
 use crate::adam::Adam;
+use crate::data::windows::WindowShape;
 use crate::group::{Sum, sum_number};
-use crate::patch::config::{NetworkConfig, WindowShape};
+use crate::patch::config::NetworkConfig;
 use crate::patch::gaussian::start::normal;
 use crate::run::checkpoint::Named;
 
-/// What a mean is divided by.
-const SPREAD: f64 = 64.0;
+/// What the mean of a channel is divided by.
+pub const SPREAD: f64 = 64.0;
 /// Of so many windows, one for each kind of border is shown without what lies behind it.
 const IN: i64 = 12;
 /// Names of the network's tensors.
@@ -68,12 +69,6 @@ impl Gate {
         Self { config, window, experts, adam: Adam::new(&named), network, steps: 0, gradients, windows: 0.0 }
     }
 
-    /// Free numbers.
-    #[must_use]
-    pub fn parameter_count(&self) -> usize {
-        self.network.iter().map(Tensor::numel).sum()
-    }
-
     /// The experts move with every so many steps of the network.
     #[must_use]
     pub fn experts_every(&self) -> u64 {
@@ -81,6 +76,7 @@ impl Gate {
     }
 
     /// What the gate says of contexts `[N, W or more]` about the centre, of which `observed` is there.
+    #[must_use]
     pub fn tilt(&self, windows: &Tensor, observed: Option<&Tensor>) -> Tilt {
         let _guard = tch::no_grad_guard();
         self.split(&self.outputs(&self.features(windows, observed)).to_kind(windows.kind()))
@@ -122,20 +118,14 @@ impl Gate {
         Tensor::cat(&features, 1)
     }
 
-    /// What is hidden of windows that are shown as if a border were near: bool `[N, W]`.
+    /// What is left of the contexts of windows `[N, W]` that are shown as if a border were near: bool `[N, numbers]`.
     fn shown(&self, windows: &Tensor) -> Tensor {
         let kind = (windows.sum_dim_intlist(1, false, Kind::Double).abs() * 16.0).floor().remainder(IN as f64);
-        let mut shown = windows.eq_tensor(windows);
-        for (border, visible) in self.window.borders().into_iter().enumerate() {
-            let visible = visible.to_device(windows.device());
-            let visible = visible.logical_or(&kind.ne(border as f64).unsqueeze(1));
-            let given = visible.size()[1];
-            shown = Tensor::cat(
-                &[shown.narrow(1, 0, given).logical_and(&visible), shown.narrow(1, given, shown.size()[1] - given)],
-                1,
-            );
-        }
-        shown
+        let beside = |(visible, border): (Tensor, i64)| {
+            visible.to_device(windows.device()).logical_or(&kind.ne(border).unsqueeze(1))
+        };
+        let all = self.window.borders().into_iter().zip(0..).map(beside);
+        all.reduce(|shown, more| shown.logical_and(&more)).expect("there are kinds of borders")
     }
 
     /// Add the gradient of `sum r_k ln g_k + sum r_ks ln h_ks` over windows `[N, W]` with posteriors `[N, K]`; `scales` gives,

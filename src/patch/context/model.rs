@@ -38,9 +38,8 @@ impl Infer for ContextPatches {
     }
 
     fn parameter_count(&self) -> usize {
-        let numbers = |(start, width): (i64, i64)| width * start + width * (width + 3) / 2;
-        let each = self.common.spans().map(numbers).sum::<i64>() + self.common.count() - 1;
-        self.experts.len() * each as usize + self.gate.as_ref().map_or(0, Gate::parameter_count)
+        let channels = self.around.window(self.ranges.len()).channels;
+        self.around.parameters(&self.config, channels, self.experts.len())
     }
 
     fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
@@ -157,7 +156,7 @@ impl Learn for ContextPatches {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        self.factors.get_mut().clear();
+        self.banks.get_mut().clear();
         let (examples, pseudocount, common) = (self.examples, self.pseudocount, &self.common);
         let step = Step { eta, batch, examples, pseudocount, gated: self.gate.is_some() };
         let work = self.experts.iter_mut().map(|expert| (expert, device::Read(common))).collect();
@@ -220,17 +219,16 @@ fn whole_windows(patches: &PatchEvidence, weights: &Tensor) -> (PatchEvidence, T
 impl Grow for ContextPatches {
     fn reseed(&mut self, from: usize, to: usize, rng: &mut ChaCha8Rng) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let mut copy = self.experts[from].copy(&self.common);
-        for regression in &mut copy.regressions {
-            let noise = normal(regression.mean.numel(), rng).to_device(self.centre.device());
-            regression.mean += regression.shape.linalg_cholesky(false).mv(&noise) * 0.1;
-        }
-        copy.share /= 2.0;
-        self.experts[from].share /= 2.0;
-        self.experts[from].memory = None;
-        let Expert { regressions, log_weights, share, .. } = copy;
-        self.experts[to] = Expert::new(regressions, log_weights, share, &self.common);
-        self.factors.get_mut().clear();
+        let largest = &mut self.experts[from];
+        (largest.share, largest.memory) = (largest.share / 2.0, None);
+        let perturbed = |regression: &Regression| {
+            let noise = normal(regression.mean.numel(), rng).to_device(regression.mean.device());
+            let mean = &regression.mean + regression.shape.linalg_cholesky(false).mv(&noise) * 0.1;
+            Regression { mean, shape: regression.shape.copy() }
+        };
+        let regressions = largest.regressions.iter().map(perturbed).collect();
+        self.experts[to] = Expert::new(regressions, largest.log_weights.copy(), largest.share, &self.common);
+        self.banks.get_mut().clear();
         Ok(())
     }
 
@@ -251,7 +249,7 @@ impl Grow for ContextPatches {
             let mean = lower.mv(&normal(self.ranges.len(), rng).to_device(self.centre.device()));
             *expert = Expert::from_covariance(&mean, &covariance, self.examples * even, even, &self.common);
         }
-        self.factors.get_mut().clear();
+        self.banks.get_mut().clear();
     }
 }
 
@@ -286,12 +284,13 @@ impl ContextPatches {
                 Expert::new(regressions, log_weights.get(k).copy(), share.double_value(&[k]), &self.common)
             })
             .collect();
-        self.factors.get_mut().clear();
-        self.gate = match self.gate_config {
+        self.banks.get_mut().clear();
+        self.gate = match self.around.gate {
             GateConfig::None => None,
             GateConfig::Network(config) => {
                 let shares = Tensor::ones([k], (Kind::Double, self.device()));
-                let mut gate = Gate::new(config, self.window, &shares, self.common.count(), &mut rng(0, "gate", 0));
+                let window = self.around.window(self.ranges.len());
+                let mut gate = Gate::new(config, window, &shares, self.common.count(), &mut rng(0, "gate", 0));
                 gate.restore(saved)?;
                 Some(gate)
             }

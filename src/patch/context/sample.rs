@@ -9,7 +9,7 @@ use super::factor::Factor;
 use crate::circuit::sample::draw;
 use crate::patch::evidence::{PatchEvidence, Reading};
 use crate::patch::gaussian::start::normal;
-use crate::require;
+use crate::{refusal, require};
 
 /// Windows `[N, W]`, float64, whose patches are drawn from p(x | c, cluster), the clusters int64 `[N]`; of the context, what
 /// is observed counts.
@@ -28,33 +28,17 @@ pub(super) fn patches(
     );
     let common = model.common();
     let own = common.numbers() - common.given;
-    let known = patches.observed().map(|o| o.narrow(1, common.given, own).any().int64_value(&[]) != 0);
-    require!(known == Some(false), "patches with context are drawn as a whole, found some that are observed in part");
-    let observed = patches.observed().map(|observed| {
-        let patch = observed.narrow(1, common.given, own).ones_like();
-        Tensor::cat(&[observed.narrow(1, 0, common.given), patch], 1)
-    });
-    let evidence = observed.map_or_else(
-        || PatchEvidence::new(patches.values(), Reading::Density),
-        |observed| {
-            let context = observed.narrow(1, 0, common.given);
-            let values = patches.values().narrow(1, 0, common.given).where_self(&context, &Tensor::from(0.0));
-            let centre = model.centre.narrow(0, common.given, own).expand([values.size()[0], own], false);
-            let values = Tensor::cat(&[values.to_kind(Kind::Double), centre], 1);
-            PatchEvidence::new(&values, Reading::Density).with_observed(&observed)
-        },
-    );
-    let windows = model.centred(&evidence, 0.0)?;
+    let windows = model.centred(&with_any_patch(model, patches)?, 0.0)?;
     let weights = model.weights(&windows);
     let mut drawn = windows.windows.to_kind(Kind::Double);
     let masks = model.by_mask(&windows);
     for (k, expert) in model.experts().iter().enumerate() {
-        for (rows, factors) in &masks {
+        for (rows, bank) in &masks {
             let mine = clusters.to_device(rows.device()).index_select(0, rows).eq(k as i64).nonzero().squeeze_dim(1);
             let rows = rows.index_select(0, &mine);
             if rows.numel() > 0 {
                 let log_weights = weights.rows(&rows).of_scales(expert);
-                let new = draw_few(model, &windows, &rows, &factors.factors[k], &log_weights, rng);
+                let new = draw_few(model, &windows, &rows, &bank.factors[k], &log_weights, rng);
                 drawn = drawn.index_copy(0, &rows, &new);
             }
         }
@@ -62,6 +46,22 @@ pub(super) fn patches(
     let values = drawn.index_select(1, &model.order.argsort(0, false)) + &model.centre;
     let given = patches.values().narrow(1, 0, common.given).to_kind(Kind::Double).to_device(values.device());
     Ok(Tensor::cat(&[given, values.narrow(1, common.given, own)], 1))
+}
+
+/// The same windows with the centre for their patches, as if these were observed: they are drawn with all of their numbers,
+/// also where a picture's border cuts them.
+fn with_any_patch(model: &ContextPatches, patches: &PatchEvidence) -> Result<PatchEvidence> {
+    let (given, own) = (model.common().given, model.common().numbers() - model.common().given);
+    let observed = patches.observed().filter(|observed| observed.narrow(1, given, own).any().int64_value(&[]) == 0);
+    let Some(observed) = observed else {
+        return Err(refusal!("patches with context are drawn as a whole, found some that are observed in part"));
+    };
+    let context = observed.narrow(1, 0, given);
+    let seen = patches.values().narrow(1, 0, given).where_self(&context, &Tensor::from(0.0)).to_kind(Kind::Double);
+    let centre = model.centre.narrow(0, given, own).expand([seen.size()[0], own], false);
+    let patch = observed.narrow(1, given, own).ones_like();
+    let values = Tensor::cat(&[seen, centre], 1);
+    Ok(PatchEvidence::new(&values, Reading::Density).with_observed(&Tensor::cat(&[context, patch], 1)))
 }
 
 /// Whole windows `[n, W]` about the centre, group by group.

@@ -42,7 +42,7 @@ pub fn from_members(
     if let GateConfig::Network(network) = context.gate {
         let shares: Vec<f64> = model.experts.iter().map(|expert| expert.share).collect();
         let shares = Tensor::from_slice(&shares).to_device(device);
-        model.gate = Some(Gate::new(network, model.window, &shares, model.common.count(), rng));
+        model.gate = Some(Gate::new(network, context.window(ranges.len()), &shares, model.common.count(), rng));
     }
     Ok(model)
 }
