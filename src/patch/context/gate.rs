@@ -9,7 +9,7 @@
 //! network by Adam along the gradient of the expected log-likelihood, `sum r_k ln g_k + sum r_ks ln h_ks`, and every a by
 //! iterative scaling, `a_ks += ln(sum r_ks / sum r_k h_ks)`: where a step does not overshoot, the likelihood rises
 //! (generalised EM). So that the gate knows contexts that stick out of a picture, a part of the windows is shown to it as if
-//! a border were near; which, and where, follows from the window's own numbers.
+//! a border were near, with the posteriors that they have without it; which, and where, follows from the window's own numbers.
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
