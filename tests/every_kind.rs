@@ -74,6 +74,15 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             own(&[COLOUR, "color=ycocg_r", &format!("{GAUSSIAN}, scale_groups: luma_chroma}}")]),
         ),
         (
+            &["ScaleGroups.luma_chroma_levels"],
+            own(&[
+                COLOUR,
+                "color=ycocg_r",
+                "transform=cdf53_integer",
+                &format!("{GAUSSIAN}, scale_groups: luma_chroma_levels}}"),
+            ]),
+        ),
+        (
             &["GateConfig.none"],
             own(&["patch={size: 2, context: 1, family: {kind: gaussian, scales: 3}}", "teacher.patch=2"]),
         ),

@@ -144,6 +144,11 @@ impl Config {
             "expected one: this color does not keep luma and chroma apart, ycocg_r does",
         );
         problems.check(
+            gaussian.scale_groups != ScaleGroups::LumaChromaLevels || self.transform != Transform::None,
+            "patch.family.scale_groups",
+            "expected one or luma_chroma: without a transform there are no levels",
+        );
+        problems.check(
             gaussian.start == GaussianStart::Clusters || d.hard.epochs == 0,
             "distill.hard.epochs",
             format!("expected 0 where patch.family.start is splitting, found {}", d.hard.epochs),

@@ -45,13 +45,15 @@ pub struct Case(pub Kinds, pub Latents, pub ColorSpace, pub Transform);
 
 const ONE: Kinds = Kinds::Gaussian(ScaleGroups::One, Covariance::Full);
 const LUMA: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::Full);
+const LEVELS: Kinds = Kinds::Gaussian(ScaleGroups::LumaChromaLevels, Covariance::Full);
 const LOW: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::LowRank { rank: 2 });
 
-pub const CASES: [Case; 15] = [
+pub const CASES: [Case; 16] = [
     Case(ONE, Latents::Independent, ColorSpace::Rgb, Transform::None),
     Case(LUMA, Latents::Independent, ColorSpace::YcocgR, Transform::None),
     Case(LUMA, Latents::Tree, ColorSpace::YcocgRMod, Transform::None),
     Case(LOW, Latents::Hidden, ColorSpace::YcocgR, Transform::Cdf53Integer),
+    Case(LEVELS, Latents::Independent, ColorSpace::YcocgR, Transform::Cdf53Integer),
     Case(ONE, Latents::Tree, ColorSpace::Grey, Transform::Cdf53Integer),
     Case(Kinds::Context(ScaleGroups::One, false), Latents::Independent, ColorSpace::Grey, Transform::None),
     Case(Kinds::Context(ScaleGroups::LumaChroma, false), Latents::Independent, ColorSpace::YcocgR, Transform::None),

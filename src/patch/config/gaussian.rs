@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::refusal::Problems;
 
@@ -14,7 +14,7 @@ pub struct GaussianConfig {
     pub covariance: Covariance,
     /// Contrast scales; 1 for plain Gaussians.
     pub scales: usize,
-    /// Which variables have a scale in common; where there are two groups, all pairs of scales are looked at.
+    /// Which variables have a scale in common; where there are several groups, all combinations of scales are looked at.
     pub scale_groups: ScaleGroups,
     /// The scales go from exp(-span) to exp(span).
     pub span: f64,
@@ -80,7 +80,12 @@ pub enum ScaleGroups {
     One,
     /// The first of three channels, and the other two: luma and chroma.
     LumaChroma,
+    /// Luma and chroma, and of both the finest coefficients of a transform (those in an odd row or column) and the others.
+    LumaChromaLevels,
 }
+
+/// More combinations of scales than these are a slip of the pen.
+const MOST_SCALES: usize = 1024;
 
 impl ScaleGroups {
     /// How many groups.
@@ -89,20 +94,25 @@ impl ScaleGroups {
         match self {
             Self::One => 1,
             Self::LumaChroma => 2,
+            Self::LumaChromaLevels => 4,
         }
     }
 
-    /// The `d` variables of a patch (row, column, channel) group by group, int64 `[D]`, and how many each group has.
+    /// The `d` variables of a square patch (row, column, channel) group by group, int64 `[D]`, and how many each has.
     pub fn order(self, d: i64) -> (Tensor, Vec<i64>) {
-        let all = Tensor::arange(d, (Kind::Int64, Device::Cpu));
-        match self {
-            Self::One => (all, vec![d]),
-            Self::LumaChroma => {
-                let channels = all.view([-1, 3]);
-                let order = Tensor::cat(&[channels.select(1, 0), channels.narrow(1, 1, 2).reshape([-1])], 0);
-                (order, vec![d / 3, d - d / 3])
+        let side = (((d / 3) as f64).sqrt() as i64).max(1);
+        let group_of = |variable: i64| {
+            let (pixel, chroma) = (variable / 3, i64::from(variable % 3 > 0));
+            let fine = pixel / side % 2 == 1 || pixel % side % 2 == 1;
+            match self {
+                Self::One => 0,
+                Self::LumaChroma => chroma,
+                Self::LumaChromaLevels => 2 * chroma + i64::from(fine),
             }
-        }
+        };
+        let groups: Vec<Vec<i64>> =
+            (0..self.count() as i64).map(|g| (0..d).filter(|&variable| group_of(variable) == g).collect()).collect();
+        (Tensor::from_slice(&groups.concat()), groups.iter().map(|group| group.len() as i64).collect())
     }
 }
 
@@ -167,6 +177,12 @@ impl GaussianConfig {
         least("prior_scale", self.prior_scale, 0.0);
         least("floor", self.floor, 0.0);
         least("ordered_window", self.ordered_window, 0.0);
+        let combinations = self.scales.saturating_pow(self.scale_groups.count() as u32);
+        problems.check(
+            combinations <= MOST_SCALES,
+            format!("{path}.scales"),
+            format!("expected at most {MOST_SCALES} combinations of scales of all groups, found {combinations}"),
+        );
         problems.check(
             self.prior_strength > 0.0 || self.floor > 0.0,
             format!("{path}.prior_strength"),
@@ -177,5 +193,24 @@ impl GaussianConfig {
             format!("{path}.truncate_posterior"),
             format!("expected at least 0 and below 0.5, found {}", self.truncate_posterior),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 2 x 2 pixels in colour, the first in an even row and column.
+    #[test]
+    fn groups_part_luma_from_chroma_and_fine_from_coarse() {
+        let numbers = |groups: ScaleGroups| {
+            let (order, sizes) = groups.order(12);
+            (Vec::<i64>::try_from(order).unwrap(), sizes)
+        };
+        assert_eq!(numbers(ScaleGroups::One), ((0..12).collect(), vec![12]));
+        assert_eq!(numbers(ScaleGroups::LumaChroma), (vec![0, 3, 6, 9, 1, 2, 4, 5, 7, 8, 10, 11], vec![4, 8]));
+        let levels = (vec![0, 3, 6, 9, 1, 2, 4, 5, 7, 8, 10, 11], vec![1, 3, 2, 6]);
+        assert_eq!(numbers(ScaleGroups::LumaChromaLevels), levels);
+        assert_eq!(ScaleGroups::One.order(1).1, vec![1]);
     }
 }
