@@ -14,6 +14,7 @@ pub mod flows;
 pub mod moments;
 pub mod mixing;
 pub mod sample;
+pub mod maximise;
 pub mod tree_tables;
 pub mod by_variable;
 pub mod prune;

@@ -4,6 +4,8 @@ mod codec;
 mod eval;
 mod experiment;
 pub mod output;
+mod pictures;
+mod question;
 mod report;
 mod teacher;
 
@@ -20,6 +22,7 @@ use codec::{CompressArgs, DecompressArgs, InfoArgs};
 use eval::EvalArgs;
 use experiment::{ExperimentArgs, run};
 use output::Output;
+use question::{AskArgs, ExplainArgs, InpaintArgs, LatentsArgs, SampleArgs, ScoreArgs};
 use report::ReportArgs;
 
 /// Distil deep generative models into probabilistic circuits and measure them in bits per dimension.
@@ -54,6 +57,18 @@ enum Command {
     Decompress(DecompressArgs),
     /// Show what a container of coded pictures holds.
     CodecInfo(InfoArgs),
+    /// Draw new pictures from a trained model.
+    Sample(SampleArgs),
+    /// Draw what is missing of pictures, given any pixels of them.
+    Inpaint(InpaintArgs),
+    /// Say how probable pictures are, or parts of them given others.
+    Score(ScoreArgs),
+    /// Find the clusters of pictures' patches.
+    Latents(LatentsArgs),
+    /// Complete pictures by their most probable explanation.
+    Explain(ExplainArgs),
+    /// Show which questions a trained model answers exactly, nearly, or not.
+    Ask(AskArgs),
     /// Look at a TorchScript module, or write a teacher's features.
     #[command(subcommand)]
     Teacher(teacher::TeacherCommand),
@@ -88,6 +103,12 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         Command::Compress(args) => codec::compress(args, cuda),
         Command::Decompress(args) => codec::decompress(args, cuda),
         Command::CodecInfo(args) => codec::info(args),
+        Command::Sample(args) => question::sample(args, cuda),
+        Command::Inpaint(args) => question::inpaint(args, cuda),
+        Command::Score(args) => question::score(args, cuda),
+        Command::Latents(args) => question::latents(args, cuda),
+        Command::Explain(args) => question::explain(args, cuda),
+        Command::Ask(args) => question::ask(args, cuda),
         Command::Teacher(command) => return teacher::execute(command, cuda),
         Command::Plan(args) => experiment::describe(args, cuda),
         Command::Report(args) => report::execute(args),
@@ -111,6 +132,12 @@ impl Command {
             | Self::Compress(_)
             | Self::Decompress(_)
             | Self::CodecInfo(_)
+            | Self::Sample(_)
+            | Self::Inpaint(_)
+            | Self::Score(_)
+            | Self::Latents(_)
+            | Self::Explain(_)
+            | Self::Ask(_)
             | Self::Plan(_)
             | Self::Report(_)
             | Self::Schema

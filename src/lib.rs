@@ -21,6 +21,7 @@ pub mod patch; // p(patch given cluster) for all clusters at once
 pub mod latent_tree; // p(z): tree over patch latents, soft evidence
 pub mod mixture; // picture model = patch + latents: log p(x), posteriors, joint statistics
 pub mod codec; // pictures to bytes and back, without loss
+pub mod query; // questions to a trained picture model: masks, conditionals, explanations
 pub mod distill; // in what order parts are trained
 pub mod experiment; // YAML, checks, stages, reuse
 pub mod report; // pages and tables from run folders alone

@@ -429,7 +429,7 @@ fn what_cannot_be_answered_is_refused() {
     let missing = seen(&Tensor::from_slice(&[1i16, 0]).view([1, 2])).with_observed(&observed);
     assert_eq!(
         model.log_likelihood(&missing).unwrap_err().to_string(),
-        "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
+        "the ordered reading of Gaussians has exact marginals of whole patches only: its sums run over all values of the missing variables\n  ask for the density reading"
     );
     let outside = Tensor::from_slice(&[1i64, LEVELS]).view([1, 2]);
     assert_eq!(

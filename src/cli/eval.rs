@@ -6,11 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output::Output;
-use crate::data::{Format, Split};
+use super::pictures::PictureArgs;
 use crate::device::{self, DeviceChoice};
 use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
-use crate::experiment::stage::Stage;
 use crate::mixture::observed::Observed;
 use crate::patch::Reading;
 use crate::require;
@@ -20,24 +19,11 @@ pub(super) struct EvalArgs {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Pictures of your own, instead of a split of the experiment's data.
-    #[arg(long, value_name = "PATH", requires = "format")]
-    data: Option<PathBuf>,
-    /// Their format.
-    #[arg(long, value_enum, requires = "data")]
-    format: Option<Format>,
-    /// The pictures of --data have 256 levels: bring them to the model's, v -> v * levels / 256.
-    #[arg(long, requires = "data")]
-    requantise: bool,
-    /// Which part of the data.
-    #[arg(long, value_enum, default_value = "test")]
-    split: Split,
+    #[command(flatten)]
+    pictures: PictureArgs,
     /// The protocol you expect; a run of another one is refused.
     #[arg(long, value_enum)]
     protocol: Option<Protocol>,
-    /// Stage whose model is evaluated; the last one of distillation if not given.
-    #[arg(long, value_enum)]
-    stage: Option<Stage>,
     /// Which number stands for log P(x); the one that the model learned from if not given.
     #[arg(long, value_enum)]
     reading: Option<Reading>,
@@ -47,9 +33,6 @@ pub(super) struct EvalArgs {
     /// Pixels of which the probability is asked; the others are summed out.
     #[arg(long, value_enum, default_value = "all")]
     observed: Observed,
-    /// Root folder of the data sets, instead of the one that the run used.
-    #[arg(long, value_name = "DIR")]
-    data_root: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -71,15 +54,11 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
     );
     let device = device::open(args.device, cuda)?;
     let request = Request {
-        stage: args.stage,
-        data: args.data.clone().zip(args.format),
-        requantise: args.requantise,
-        split: args.split,
+        wanted: args.pictures.wanted()?,
         protocol: args.protocol,
         reading: args.reading,
         draws: args.draws as usize,
         observed: args.observed,
-        root: args.data_root.clone(),
     };
     device::set_threads(eval::threads(&args.runs)?)?;
     let mut lines = Vec::new();

@@ -1,6 +1,6 @@
 //! The `data:` section of an experiment: which image set, where it lies, and what its parts are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,25 @@ pub enum Format {
     Npy,
     /// A folder of PNG and JPEG pictures.
     Folder,
+}
+
+impl Format {
+    /// The format that a path's kind and ending speak of, where they do.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        if path.is_dir() {
+            return Some(Self::Folder);
+        }
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let is = |ending: &str| name.ends_with(ending);
+        match () {
+            () if is(".npy") => Some(Self::Npy),
+            () if is(".npz") => Some(Self::Npz),
+            () if is(".bin") => Some(Self::Cifar10),
+            () if is("-ubyte") || is("-ubyte.gz") => Some(Self::Idx),
+            () => None,
+        }
+    }
 }
 
 /// An image set and its parts. Only `format` is needed for sets whose files have their usual names.

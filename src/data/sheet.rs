@@ -13,7 +13,10 @@ pub struct Sheet {
     pub least: i64,
 }
 
-/// Pictures u8 `[N, h, w, C]` with values in `0..levels` as a PNG, a black dot apart; the highest level is white.
+/// Dots between pictures, white: pictures are more often dark at their borders.
+const GAP: i64 = 4;
+
+/// Pictures u8 `[N, h, w, C]` with values in `0..levels` as a PNG, with white gaps; the highest level is white.
 ///
 /// # Errors
 /// When there are none, or the sheet cannot be encoded.
@@ -24,9 +27,9 @@ pub fn png(pictures: &Tensor, levels: usize, sheet: Sheet) -> Result<Vec<u8>> {
     let bright = (pictures.to_device(Device::Cpu).to_kind(Kind::Float) * white).round().to_kind(Kind::Uint8);
     let bright = bright.permute([0, 3, 1, 2]);
     let large = bright.repeat_interleave_self_int(scale, 2, None).repeat_interleave_self_int(scale, 3, None);
-    let framed = large.constant_pad_nd([0, 1, 0, 1]);
-    let (cell_h, cell_w) = (h * scale + 1, w * scale + 1);
-    let empty = Tensor::zeros([rows * sheet.a_row - n, channels, cell_h, cell_w], (Kind::Uint8, Device::Cpu));
+    let framed = large.f_pad([0, GAP, 0, GAP], "constant", 255.0)?;
+    let (cell_h, cell_w) = (h * scale + GAP, w * scale + GAP);
+    let empty = Tensor::full([rows * sheet.a_row - n, channels, cell_h, cell_w], 255, (Kind::Uint8, Device::Cpu));
     let cells = Tensor::cat(&[framed, empty], 0).view([rows, sheet.a_row, channels, cell_h, cell_w]);
     let bytes: Vec<u8> = Vec::try_from(cells.permute([0, 3, 1, 4, 2]).reshape([-1]))?;
     encode(bytes, (sheet.a_row * cell_w) as u32, (rows * cell_h) as u32, channels)
@@ -51,17 +54,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_stand_in_rows_a_dot_apart_and_the_highest_level_is_white() {
+    fn pictures_stand_in_rows_with_gaps_and_the_highest_level_is_white() {
         // Three pictures of 1 x 2 with 17 levels, two in a row, enlarged twice.
         let pictures = Tensor::from_slice(&[0u8, 16, 8, 16, 4, 0]).view([3, 1, 2, 1]);
         let png = png(&pictures, 17, Sheet { a_row: 2, least: 2 }).unwrap();
         let seen = image::load_from_memory(&png).unwrap().to_luma8();
-        assert_eq!(seen.dimensions(), (10, 6));
-        let row = |y: u32| (0..10).map(|x| seen.get_pixel(x, y).0[0]).collect::<Vec<_>>();
-        assert_eq!(row(0), [0, 0, 255, 255, 0, 128, 128, 255, 255, 0]);
+        assert_eq!(seen.dimensions(), (16, 12));
+        let row = |y: u32| (0..16).map(|x| seen.get_pixel(x, y).0[0]).collect::<Vec<_>>();
+        let gap = [255; 4];
+        assert_eq!(row(0), [&[0, 0, 255, 255], &gap[..], &[128, 128, 255, 255], &gap].concat());
         assert_eq!(row(1), row(0));
-        assert_eq!(row(2), [0; 10]);
-        assert_eq!(row(3), [64, 64, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(row(2), [255; 16]);
+        assert_eq!(row(6), [&[64, 64, 0, 0], &gap[..], &[255; 4], &gap].concat());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use tch::Device;
 
 use super::coding_input::{Input, of_files, of_split};
 use super::config::Config;
-use super::eval::{check_current, last_stage};
 use super::models::{self, MODEL};
 use super::read;
 use super::stage::Stage;
+use super::subject::{check_current, last_stage};
 use crate::codec::container::{self, check_of};
 use crate::codec::{Codec, Header, Stored};
 use crate::data::Split;

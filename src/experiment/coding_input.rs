@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::coding_names::Names;
 use super::config::Config;
-use super::eval::check_same;
+use super::subject::check_same;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Split, folder, npz};
 use crate::require;

@@ -43,6 +43,11 @@ impl Mask {
         Self::of(height, width, |row, column| (row + column).remainder(2).eq(0))
     }
 
+    /// True where a pixel is observed: bool `[H, W]` or `[B, H, W]`.
+    pub fn observed(&self) -> &Tensor {
+        &self.0
+    }
+
     fn of(height: i64, width: i64, observed: impl Fn(&Tensor, &Tensor) -> Tensor) -> Self {
         let axis = |length| Tensor::arange(length, (Kind::Int64, Device::Cpu));
         let found = observed(&axis(height).unsqueeze(1), &axis(width).unsqueeze(0));

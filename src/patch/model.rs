@@ -74,6 +74,19 @@ pub trait Infer: Any {
     /// As those of [`sample_given`](Infer::sample_given).
     fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]>;
 
+    /// The largest value, in nats, that log p(observed, missing, latents | cluster) takes over what was not observed and over
+    /// the cluster's own latents (states or scales), float64 `[N, K]`.
+    ///
+    /// # Errors
+    /// As those of [`sample_given`](Infer::sample_given).
+    fn maximum(&self, patches: &PatchEvidence) -> Result<Tensor>;
+
+    /// Where that maximum is for patches `[N, D]` of the clusters int64 `[N]`: `[N, D]`, observed values as they are.
+    ///
+    /// # Errors
+    /// As those of [`sample_given`](Infer::sample_given).
+    fn maximiser(&self, patches: &PatchEvidence, clusters: &Tensor) -> Result<Tensor>;
+
     /// Parameters as named tensors.
     fn tensors(&self) -> Vec<(String, Tensor)>;
 

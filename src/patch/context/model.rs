@@ -75,6 +75,16 @@ impl Infer for ContextPatches {
         ))
     }
 
+    fn maximum(&self, _: &PatchEvidence) -> Result<Tensor> {
+        Err(refusal!(
+            "patches with context have no most probable picture in closed form: each patch changes what the next ones see"
+        ))
+    }
+
+    fn maximiser(&self, patches: &PatchEvidence, _: &Tensor) -> Result<Tensor> {
+        self.maximum(patches)
+    }
+
     fn tensors(&self) -> Vec<(String, Tensor)> {
         let stacked =
             |of: &dyn Fn(&Expert) -> Tensor| Tensor::stack(&self.experts.iter().map(of).collect::<Vec<_>>(), 0);

@@ -4,11 +4,15 @@
 //! p(x_m | x_o) = sum_s r_s(x_o) N(x_m; mu_m + D_m G D_o^-1 (x_o - mu_o), D_m C D_m)
 //! G = Sigma_mo Sigma_oo^-1,   C = Sigma_mm - G Sigma_om,   r_s the posterior of scale s given x_o
 //! ```
+//!
+//! With the scale given, the most probable missing variables are the conditional mean, and
+//! `max p(x_o, x_m, s) = p(x_o, s) / sqrt(|2 pi D_m C D_m|)`.
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::component::Component;
+use super::factor::LN_2PI;
 use super::marginal::{Group, groups};
 use super::start::normal;
 use crate::circuit::sample::draw;
@@ -35,15 +39,32 @@ impl<'a> Conditional<'a> {
         Self { component, group, seen: rows.index_select(1, &group.observed), gain, shape }
     }
 
-    /// r `[n, S]`.
-    fn posterior(&self) -> Tensor {
+    /// `ln p(x_o, s)` `[n, S]`, float64.
+    fn log_joint(&self) -> Tensor {
         let Component { log_weights, common, .. } = self.component;
         if self.group.observed.numel() == 0 {
-            return log_weights.exp().unsqueeze(0).repeat([self.seen.size()[0], 1]);
+            return log_weights.unsqueeze(0).repeat([self.seen.size()[0], 1]);
         }
         let factor = self.group.factor(self.component);
         let products = factor.products(&self.seen.to_kind(common.kind));
-        factor.log_joint(&products, log_weights, &common.scales).softmax(0, Kind::Double).tr()
+        factor.log_joint(&products, log_weights, &common.scales).to_kind(Kind::Double).tr()
+    }
+
+    /// r `[n, S]`.
+    fn posterior(&self) -> Tensor {
+        self.log_joint().softmax(1, Kind::Double)
+    }
+
+    /// `max over x_m of ln p(x_o, x_m, s)` `[n, S]`: a normal's density is largest at its mean.
+    fn log_maximum(&self) -> Tensor {
+        let count = self.group.missing.numel() as f64;
+        if count == 0.0 {
+            return self.log_joint();
+        }
+        let log_det = self.shape.linalg_cholesky(false).diagonal(0, 0, 1).log().sum(Kind::Double);
+        let scales = by_variable(self.component).index_select(1, &self.group.missing).log();
+        let peak = -(scales.sum_dim_intlist(1, false, Kind::Double) + log_det) - 0.5 * count * LN_2PI;
+        self.log_joint() + peak
     }
 
     /// Mean `[n, M]` and the scales of the missing variables `[1 or n, M]` under scales `[1 or n, D]`.
@@ -107,6 +128,32 @@ pub fn conditional_sample(x: &Tensor, observed: &Tensor, component: &Component, 
         if group.missing.numel() > 0 {
             let rows = filled.index_select(0, &group.rows);
             put(&filled, &group, &Conditional::new(component, &group, &rows).sample(rng));
+        }
+    }
+    filled
+}
+
+/// max over the missing variables and the scales of ln p(x, s) `[N]` for x `[N, D]` about the centre, float64.
+pub fn conditional_maximum(x: &Tensor, observed: &Tensor, component: &Component) -> Tensor {
+    let x = x.to_kind(Kind::Double);
+    let all = x.new_zeros([x.size()[0]], (Kind::Double, x.device()));
+    for group in groups(observed) {
+        let rows = x.index_select(0, &group.rows);
+        let largest = Conditional::new(component, &group, &rows).log_maximum().amax([1i64].as_slice(), false);
+        let _ = all.shallow_clone().index_copy_(0, &group.rows, &largest);
+    }
+    all
+}
+
+/// Where it is: float64 `[N, D]`.
+pub fn conditional_maximiser(x: &Tensor, observed: &Tensor, component: &Component) -> Tensor {
+    let filled = x.to_kind(Kind::Double).copy();
+    for group in groups(observed) {
+        if group.missing.numel() > 0 {
+            let rows = filled.index_select(0, &group.rows);
+            let conditional = Conditional::new(component, &group, &rows);
+            let scales = by_variable(component).index_select(0, &conditional.log_maximum().argmax(1, false));
+            put(&filled, &group, &conditional.at(&scales).0);
         }
     }
     filled

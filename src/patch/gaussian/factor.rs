@@ -7,7 +7,8 @@ const ROWS: i64 = 512;
 /// Bands that a whitening is cut into, and variables that are worth one.
 const BANDS: i64 = 4;
 const LEAST_BAND: i64 = 16;
-const LN_2PI: f64 = 1.837_877_066_409_345_3;
+/// ln 2 pi.
+pub const LN_2PI: f64 = 1.837_877_066_409_345_3;
 
 /// L^-1 in the form that whitens fastest.
 #[derive(Debug)]

@@ -112,6 +112,28 @@ impl GaussianPatches {
         Ok((x.index_select(1, &self.order), observed.index_select(1, &self.order)))
     }
 
+    /// Patches `[N, D]`, float64, with the values that `answer` finds for those of every cluster, int64 `[N]`, given x about the
+    /// centre, what of it was observed, and the component.
+    pub(super) fn by_cluster(
+        &self,
+        patches: &PatchEvidence,
+        clusters: &Tensor,
+        mut answer: impl FnMut(&Tensor, &Tensor, &Component) -> Tensor,
+    ) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let (x, observed) = self.partly_observed(patches)?;
+        let found = x.copy();
+        for (cluster, component) in self.components.iter().enumerate() {
+            let rows = clusters.to_device(self.device()).eq(cluster as i64).nonzero().squeeze_dim(1);
+            if rows.numel() > 0 {
+                let [x, observed] = [&x, &observed].map(|tensor| tensor.index_select(0, &rows));
+                let new = answer(&x, &observed, &lock(component));
+                let _ = found.shallow_clone().index_copy_(0, &rows, &new);
+            }
+        }
+        Ok(found.index_select(1, &self.order.argsort(0, false)) + &self.centre)
+    }
+
     /// The columns of `[N, D]` in the order of the components.
     pub(super) fn in_order(&self, patches: &Tensor) -> Tensor {
         if self.common.groups.len() == 1 { patches.shallow_clone() } else { patches.index_select(1, &self.order) }
@@ -152,6 +174,21 @@ impl GaussianPatches {
             },
         );
         Ok(Tensor::stack(&parts, 1))
+    }
+
+    /// The same where some patches were not observed at all: 0 for those.
+    pub(super) fn log_mass_of_whole(&self, patches: &Tensor, observed: &Tensor) -> Result<Tensor> {
+        let observed = observed.to_device(self.device());
+        let whole = observed.all_dim(1, true);
+        let part = observed.any_dim(1, true).logical_and(&whole.logical_not()).any();
+        require!(
+            part.int64_value(&[]) == 0,
+            "the ordered reading of Gaussians has exact marginals of whole patches only: its sums run over all values of the missing variables\n  ask for the density reading"
+        );
+        let values = patches.to_device(self.device()).to_kind(Kind::Int64);
+        let any: Vec<i64> = self.ranges.iter().map(|range| range.0).collect();
+        let any = Tensor::from_slice(&any).to_device(self.device());
+        Ok(self.log_mass(&values.where_self(&whole, &any))?.masked_fill(&whole.logical_not(), 0.0))
     }
 
     pub(super) fn stacked(&self, of: impl Fn(&Component) -> Tensor) -> Tensor {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::component::{Component, Moments};
-use super::conditional::{conditional_moments, conditional_sample};
+use super::conditional::{conditional_maximiser, conditional_maximum, conditional_moments, conditional_sample};
 use super::low_rank::LowRank;
 use super::mixtures::{GaussianPatches, lock, reordered};
 use super::start;
@@ -55,9 +55,7 @@ impl Infer for GaussianPatches {
                 Ok(self.marginal.log_likelihood(&x, &self.in_order(&observed.to_device(x.device())), &components))
             }
             (Reading::Ordered, None) => self.log_mass(patches.values()),
-            (Reading::Ordered, Some(_)) => Err(refusal!(
-                "the ordered reading of Gaussians has no exact marginals: its sums run over all values of the missing variables\n  ask for the density reading"
-            )),
+            (Reading::Ordered, Some(observed)) => self.log_mass_of_whole(patches.values(), observed),
             (Reading::Exact, _) => Err(refusal!("Gaussians have no reading exact")),
         }
     }
@@ -89,18 +87,18 @@ impl Infer for GaussianPatches {
     }
 
     fn sample_given(&self, patches: &PatchEvidence, clusters: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        self.by_cluster(patches, clusters, |x, observed, component| conditional_sample(x, observed, component, rng))
+    }
+
+    fn maximum(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let (x, observed) = self.partly_observed(patches)?;
-        let drawn = x.copy();
-        for (cluster, component) in self.components.iter().enumerate() {
-            let rows = clusters.to_device(self.device()).eq(cluster as i64).nonzero().squeeze_dim(1);
-            if rows.numel() > 0 {
-                let [x, observed] = [&x, &observed].map(|tensor| tensor.index_select(0, &rows));
-                let new = conditional_sample(&x, &observed, &lock(component), rng);
-                let _ = drawn.shallow_clone().index_copy_(0, &rows, &new);
-            }
-        }
-        Ok(drawn.index_select(1, &self.order.argsort(0, false)) + &self.centre)
+        let of = |component| conditional_maximum(&x, &observed, &lock(component));
+        Ok(Tensor::stack(&self.components.iter().map(of).collect::<Vec<_>>(), 1))
+    }
+
+    fn maximiser(&self, patches: &PatchEvidence, clusters: &Tensor) -> Result<Tensor> {
+        self.by_cluster(patches, clusters, conditional_maximiser)
     }
 
     fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {

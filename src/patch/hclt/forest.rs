@@ -106,6 +106,19 @@ impl Forest {
         Ok(Tensor::cat(&self.evidence(patches)?.into_iter().map(draw).collect::<Result<Vec<_>>>()?, 0))
     }
 
+    /// The largest joint probability under this forest's clusters, float64 `[N, T * heads]`, for evidence `[N, D]` whose values
+    /// count from 0.
+    pub(super) fn maximum(&self, patches: &PatchEvidence) -> Result<Tensor> {
+        let largest = |evidence: Evidence| Ok(self.circuit.maximise(&evidence)?.log_probability);
+        Ok(Tensor::cat(&self.evidence(patches)?.into_iter().map(largest).collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Where it is for one head: int64 `[N, D]`.
+    pub(super) fn maximiser(&self, patches: &PatchEvidence, head: usize) -> Result<Tensor> {
+        let find = |evidence: Evidence| Ok(self.circuit.maximiser(head, &self.circuit.maximise(&evidence)?));
+        Ok(Tensor::cat(&self.evidence(patches)?.into_iter().map(find).collect::<Result<Vec<_>>>()?, 0))
+    }
+
     /// [`Circuit::moments`] for evidence `[N, D]` whose values count from 0 and `weights` `[N, T * heads]`.
     pub(super) fn moments(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {
         let (mut first, mut second) = (Vec::new(), Vec::new());

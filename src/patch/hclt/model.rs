@@ -64,19 +64,18 @@ impl Infer for HcltPatches {
     }
 
     fn sample_given(&self, patches: &PatchEvidence, clusters: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+        self.by_cluster(patches, clusters, |forest, some, head| forest.sample_given(some, head, rng))
+    }
+
+    fn maximum(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let values = self.values(patches)?;
-        let drawn = values.values().copy();
-        for cluster in 0..self.clusters() {
-            let rows = clusters.eq(cluster as i64).nonzero().squeeze_dim(1).to_device(self.device());
-            if rows.numel() > 0 {
-                let (_, forest) = self.forest_of(cluster / self.width.heads);
-                let head = cluster - forest.trees.start * self.width.heads;
-                let _ =
-                    drawn.shallow_clone().index_copy_(0, &rows, &forest.sample_given(&values.rows(&rows), head, rng)?);
-            }
-        }
-        Ok(drawn + &self.lows)
+        let parts = self.forests.iter().map(|forest| lock(forest).maximum(&values)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 1))
+    }
+
+    fn maximiser(&self, patches: &PatchEvidence, clusters: &Tensor) -> Result<Tensor> {
+        self.by_cluster(patches, clusters, Forest::maximiser)
     }
 
     fn expectation(&self, patches: &PatchEvidence, weights: &Tensor) -> Result<[Tensor; 2]> {
@@ -231,6 +230,27 @@ impl Grow for HcltPatches {
 }
 
 impl HcltPatches {
+    /// Patches `[N, D]` with the values that `answer` finds for those of every cluster, given its forest and head.
+    fn by_cluster(
+        &self,
+        patches: &PatchEvidence,
+        clusters: &Tensor,
+        mut answer: impl FnMut(&Forest, &PatchEvidence, usize) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let values = self.values(patches)?;
+        let found = values.values().copy();
+        for cluster in 0..self.clusters() {
+            let rows = clusters.eq(cluster as i64).nonzero().squeeze_dim(1).to_device(self.device());
+            if rows.numel() > 0 {
+                let (_, forest) = self.forest_of(cluster / self.width.heads);
+                let head = cluster - forest.trees.start * self.width.heads;
+                let _ = found.shallow_clone().index_copy_(0, &rows, &answer(&forest, &values.rows(&rows), head)?);
+            }
+        }
+        Ok(found + &self.lows)
+    }
+
     /// Tensors of all forests, tree after tree.
     fn joined(&self, of: impl Fn(&Forest) -> Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
         let mut by_name: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();

@@ -1,0 +1,236 @@
+//! Questions to a trained model: `lvd sample`, `inpaint`, `score`, `latents`, `explain`, `ask`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use super::pictures::PictureArgs;
+use crate::device::{self, DeviceChoice};
+use crate::experiment::drawing::{self, Inpainting, Targets};
+use crate::experiment::question::{self, Asked};
+use crate::experiment::scoring::{self, Latents, Scoring};
+use crate::experiment::stage::Stage;
+use crate::patch::Reading;
+use crate::query::mask::MaskWords;
+
+/// What every question about pictures is told.
+#[derive(Debug, Args)]
+struct Common {
+    /// Run folder.
+    run: PathBuf,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    /// Which number stands for log P(x); the one that the model learned from if not given.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
+    /// Seed of noise, random masks and samples, instead of the run's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl Common {
+    fn open(&self, first: Option<u32>, cuda: Option<&Path>) -> Result<Asked> {
+        let device = device::open(self.device, cuda)?;
+        let first = first.map(|count| count as usize);
+        Asked::open(&self.run, &self.pictures.wanted()?, self.reading, self.seed, first, device)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SampleArgs {
+    /// Run folder.
+    run: PathBuf,
+    /// Pictures to draw.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// A sheet of them to look at.
+    #[arg(long, value_name = "FILE.png")]
+    out: Option<PathBuf>,
+    /// The pictures, uint8 [N, H, W, C].
+    #[arg(long, value_name = "FILE.npy")]
+    npy: Option<PathBuf>,
+    /// Stage whose model is meant; the last one of distillation if not given.
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
+    /// Seed, instead of the run's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InpaintArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The pixels that are observed: all, none, top, bottom, left, right, center:SIDE, chessboard, box:ROW,COLUMN,HEIGHT,WIDTH,
+    /// random:SHARE, or a file (.png: bright is observed; .npy: not zero is observed).
+    #[arg(long, default_value = "top")]
+    observed: MaskWords,
+    /// The mask says what is missing.
+    #[arg(long)]
+    invert: bool,
+    /// Samples of the rest of every picture.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Only the first so many pictures.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    first: u32,
+    /// A sheet to look at: original, observed, samples, mean, standard deviation.
+    #[arg(long, value_name = "FILE.png")]
+    out: Option<PathBuf>,
+    /// The samples, uint8 [N, count, H, W, C].
+    #[arg(long, value_name = "FILE.npy")]
+    npy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The pixels that are observed, as in `lvd inpaint`.
+    #[arg(long, default_value = "top")]
+    observed: MaskWords,
+    /// The mask says what is missing.
+    #[arg(long)]
+    invert: bool,
+    /// Only the first so many pictures.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    first: u32,
+    /// A sheet to look at: original, observed, completion.
+    #[arg(long, value_name = "FILE.png")]
+    out: Option<PathBuf>,
+    /// The completions, uint8 [N, H, W, C].
+    #[arg(long, value_name = "FILE.npy")]
+    npy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The table to write.
+    #[arg(long, value_name = "FILE.csv")]
+    out: PathBuf,
+    /// The pixels A of log `p(x_A)`, as in `lvd inpaint`.
+    #[arg(long, default_value = "all")]
+    observed: MaskWords,
+    /// The mask says what is not asked.
+    #[arg(long)]
+    invert: bool,
+    /// The pixels B that are given: log `p(x_A` | `x_B`).
+    #[arg(long, default_value = "none")]
+    given: MaskWords,
+    /// A sheet of pictures and, beside each, the bits of its patches given all others: bright is odd.
+    #[arg(long, value_name = "FILE.png")]
+    map: Option<PathBuf>,
+    /// Only the first so many pictures.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    first: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LatentsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The array to write: the most probable cluster of every patch, int64 [N, L].
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// The posterior p(z | x) instead, float32 [N, L, K].
+    #[arg(long, conflicts_with = "map")]
+    posterior: bool,
+    /// The clusters that are most probable together instead, int64 [N, L].
+    #[arg(long)]
+    map: bool,
+    /// Only the first so many pictures.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    first: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// Run folder.
+    run: PathBuf,
+    /// Stage whose model is meant; the last one of distillation if not given.
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
+    /// Only this reading.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn sample(args: &SampleArgs, cuda: Option<&Path>) -> Result<String> {
+    let device = device::open(args.device, cuda)?;
+    let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
+    let said = drawing::sample(&args.run, args.stage, args.seed, args.count as usize, &targets, device)?;
+    Ok(told(&said, args.json))
+}
+
+pub(super) fn inpaint(args: &InpaintArgs, cuda: Option<&Path>) -> Result<String> {
+    let wanted = Inpainting { observed: args.observed.clone(), inverted: args.invert, samples: args.count as usize };
+    let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
+    let said = drawing::inpaint(&args.common.open(Some(args.first), cuda)?, &wanted, &targets)?;
+    Ok(told(&said, args.common.json))
+}
+
+pub(super) fn explain(args: &ExplainArgs, cuda: Option<&Path>) -> Result<String> {
+    let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
+    let asked = args.common.open(Some(args.first), cuda)?;
+    Ok(told(&drawing::explained(&asked, &args.observed, args.invert, &targets)?, args.common.json))
+}
+
+pub(super) fn score(args: &ScoreArgs, cuda: Option<&Path>) -> Result<String> {
+    let scoring = Scoring { observed: args.observed.clone(), given: args.given.clone(), inverted: args.invert };
+    let asked = args.common.open(args.first, cuda)?;
+    Ok(told(&scoring::score(&asked, &scoring, &args.out, args.map.as_deref())?, args.common.json))
+}
+
+pub(super) fn latents(args: &LatentsArgs, cuda: Option<&Path>) -> Result<String> {
+    let which = match (args.posterior, args.map) {
+        (true, _) => Latents::Posterior,
+        (_, true) => Latents::Joint,
+        _ => Latents::Codes,
+    };
+    Ok(told(&scoring::latents(&args.common.open(args.first, cuda)?, which, &args.out)?, args.common.json))
+}
+
+pub(super) fn ask(args: &AskArgs, cuda: Option<&Path>) -> Result<String> {
+    let device = device::open(DeviceChoice::Cpu, cuda)?;
+    let abilities = question::abilities(&args.run, args.stage, args.reading, device)?;
+    Ok(if args.json { abilities.to_string() } else { question::abilities_table(&abilities) })
+}
+
+/// JSON, or a line for every entry.
+fn told(said: &Value, json: bool) -> String {
+    if json {
+        return said.to_string();
+    }
+    let line = |(key, value): (&String, &Value)| {
+        let list = |all: &Vec<Value>| all.iter().map(shown).collect::<Vec<_>>().join(" | ");
+        format!("{}: {}", key.replace('_', " "), value.as_array().map_or_else(|| shown(value), list))
+    };
+    said.as_object().into_iter().flatten().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn shown(value: &Value) -> String {
+    match (value.as_str(), value.as_f64()) {
+        (Some(text), _) => text.to_owned(),
+        (_, Some(number)) if value.is_f64() => format!("{number:.4}"),
+        _ => value.to_string(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Which pixels are observed, as a user says it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result};
+use rand::RngExt;
+use tch::{Device, Kind, Tensor};
+
+use crate::mixture::mask::Mask;
+use crate::random::Draws;
+use crate::{refusal, require};
+
+/// What is observed, in words or by a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MaskWords {
+    /// All pixels.
+    All,
+    /// No pixel.
+    None,
+    /// The upper half, with the row in the middle.
+    Top,
+    /// What is not [`Top`](Self::Top).
+    Bottom,
+    /// The left half, with the column in the middle.
+    Left,
+    /// What is not [`Left`](Self::Left).
+    Right,
+    /// A square of this side in the middle.
+    Center(i64),
+    /// Every other pixel, as on a chessboard, the first one among them.
+    Chessboard,
+    /// A rectangle: first row, first column, height, width.
+    Box([i64; 4]),
+    /// Every pixel with this probability, by itself, another draw for every picture.
+    Random(f64),
+    /// A picture whose bright pixels are observed (PNG), or an array bool or uint8 (npy), `[H, W]` or `[N, H, W]`, that is not
+    /// zero where a pixel is observed.
+    File(PathBuf),
+}
+
+/// What may be said.
+const WORDS: &str = "all, none, top, bottom, left, right, center:SIDE, chessboard, box:ROW,COLUMN,HEIGHT,WIDTH, random:SHARE, \
+                     or a file (.png, .npy)";
+
+impl FromStr for MaskWords {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || refusal!("unknown mask {text}: expected {WORDS}");
+        let numbers = |text: &str| text.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<i64>>>();
+        Ok(match text.split_once(':') {
+            None => match text {
+                "all" => Self::All,
+                "none" => Self::None,
+                "top" => Self::Top,
+                "bottom" => Self::Bottom,
+                "left" => Self::Left,
+                "right" => Self::Right,
+                "chessboard" => Self::Chessboard,
+                _ if is_file(Path::new(text)) => Self::File(text.into()),
+                _ => return Err(unknown()),
+            },
+            Some(("center", side)) => Self::Center(side.parse().ok().filter(|n| *n > 0).ok_or_else(unknown)?),
+            Some(("box", place)) => {
+                let place: [i64; 4] = numbers(place).and_then(|all| all.try_into().ok()).ok_or_else(unknown)?;
+                require!(
+                    place[..2].iter().all(|n| *n >= 0) && place[2..].iter().all(|n| *n > 0),
+                    "mask {text}: expected a row and a column from 0 on, and a height and a width of at least 1"
+                );
+                Self::Box(place)
+            }
+            Some(("random", share)) => {
+                let share = share.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+                Self::Random(share.ok_or_else(|| refusal!("mask {text}: expected a share from 0 to 1"))?)
+            }
+            Some(_) if is_file(Path::new(text)) => Self::File(text.into()),
+            Some(_) => return Err(unknown()),
+        })
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    ["png", "npy"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+/// Masks of pictures of one size: one for all of them, one for each, or one drawn for each.
+#[derive(Debug)]
+pub struct Masks {
+    size: [i64; 2],
+    kind: Kinds,
+    inverted: bool,
+}
+
+#[derive(Debug)]
+enum Kinds {
+    /// bool `[H, W]`.
+    One(Tensor),
+    /// bool `[N, H, W]`.
+    Each(Tensor),
+    Drawn {
+        share: f64,
+        seed: u64,
+    },
+}
+
+impl Masks {
+    /// For pictures of this height and width; random masks follow the seed and the picture's number alone.
+    ///
+    /// # Errors
+    /// A refusal where a mask does not fit the pictures or its file cannot be read.
+    pub fn new(words: &MaskWords, size: [usize; 2], inverted: bool, seed: u64) -> Result<Self> {
+        let size = size.map(|n| n as i64);
+        let [height, width] = size;
+        let kind = match words {
+            MaskWords::Random(share) => Kinds::Drawn { share: *share, seed },
+            MaskWords::File(path) => {
+                let mask = read(path)?;
+                let found = mask.size();
+                require!(
+                    found[found.len() - 2..] == size,
+                    "{}: the mask has {} x {} pixels, the pictures have {height} x {width}",
+                    path.display(),
+                    found[found.len() - 2],
+                    found[found.len() - 1]
+                );
+                if found.len() == 2 { Kinds::One(mask) } else { Kinds::Each(mask) }
+            }
+            other => Kinds::One(area(other, height, width)?),
+        };
+        Ok(Self { size, kind, inverted })
+    }
+
+    /// How many there are, where there is one for each of some pictures.
+    #[must_use]
+    pub fn count(&self) -> Option<usize> {
+        if let Kinds::Each(masks) = &self.kind { Some(masks.size()[0] as usize) } else { None }
+    }
+
+    /// The masks of pictures of these numbers; of a file with one for each, no higher ones than it holds.
+    ///
+    /// # Errors
+    /// Never for masks that were made here.
+    pub fn of(&self, pictures: &[usize]) -> Result<Mask> {
+        let [height, width] = self.size;
+        let mask = match &self.kind {
+            Kinds::One(mask) => mask.shallow_clone(),
+            Kinds::Each(masks) => {
+                let numbers: Vec<i64> = pictures.iter().map(|&n| n as i64).collect();
+                masks.index_select(0, &Tensor::from_slice(&numbers))
+            }
+            Kinds::Drawn { share, seed } => {
+                let draws = Draws { seed: *seed, purpose: "random mask", pass: 0, pictures };
+                let one = |i| {
+                    let mut rng = draws.of(i);
+                    (0..height * width).map(move |_| rng.random::<f64>() < *share).collect::<Vec<_>>()
+                };
+                let all: Vec<bool> = (0..pictures.len()).flat_map(one).collect();
+                Tensor::from_slice(&all).view([pictures.len() as i64, height, width])
+            }
+        };
+        Mask::new(&if self.inverted { mask.logical_not() } else { mask })
+    }
+}
+
+/// What words observe of `[H, W]`.
+fn area(words: &MaskWords, height: i64, width: i64) -> Result<Tensor> {
+    let axis = |length| Tensor::arange(length, (Kind::Int64, Device::Cpu));
+    let (rows, columns) = (axis(height).unsqueeze(1), axis(width).unsqueeze(0));
+    let inside = |[row, column, h, w]: [i64; 4]| {
+        let (down, across) =
+            (rows.ge(row).logical_and(&rows.lt(row + h)), columns.ge(column).logical_and(&columns.lt(column + w)));
+        down.logical_and(&across)
+    };
+    let everything = [0, 0, height, width];
+    let fits = |place: [i64; 4]| {
+        let [row, column, h, w] = place;
+        require!(
+            row + h <= height && column + w <= width,
+            "the mask's {h} x {w} pixels from row {row} and column {column} on are not inside of pictures of {height} x {width}"
+        );
+        Ok(inside(place))
+    };
+    let observed = match words {
+        MaskWords::All => inside(everything),
+        MaskWords::None => inside(everything).logical_not(),
+        MaskWords::Top => rows.lt((height + 1) / 2),
+        MaskWords::Bottom => rows.ge((height + 1) / 2),
+        MaskWords::Left => columns.lt((width + 1) / 2),
+        MaskWords::Right => columns.ge((width + 1) / 2),
+        MaskWords::Chessboard => (&rows + &columns).remainder(2).eq(0),
+        MaskWords::Box(place) => fits(*place)?,
+        MaskWords::Center(side) => {
+            require!(
+                *side <= height.min(width),
+                "the mask's square of {side} x {side} does not fit into pictures of {height} x {width}"
+            );
+            fits([(height - side) / 2, (width - side) / 2, *side, *side])?
+        }
+        MaskWords::Random(_) | MaskWords::File(_) => unreachable!("not an area"),
+    };
+    Ok(observed.expand([height, width], false).contiguous())
+}
+
+/// A mask from a file: bool `[H, W]` or `[N, H, W]`.
+fn read(path: &Path) -> Result<Tensor> {
+    let shown = path.display();
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        let picture = image::open(path).with_context(|| format!("{shown}: cannot be read as a picture"))?.to_luma8();
+        let (width, height) = picture.dimensions();
+        return Ok(Tensor::from_slice(picture.as_raw()).view([i64::from(height), i64::from(width)]).ge(128));
+    }
+    let mask = Tensor::read_npy(path).map_err(|error| refusal!("{shown}: cannot be read as an array: {error}"))?;
+    let (kind, size) = (mask.kind(), mask.size());
+    require!(
+        matches!(kind, Kind::Bool | Kind::Uint8) && (2..=3).contains(&size.len()),
+        "{shown}: expected bool or uint8 [H, W] or [N, H, W], found {kind:?} {size:?}"
+    );
+    Ok(mask.ne(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(words: &str, size: [usize; 2], inverted: bool) -> Result<Vec<i64>> {
+        let masks = Masks::new(&words.parse()?, size, inverted, 1)?;
+        let mask = masks.of(&[0])?;
+        Ok(Vec::try_from(mask.observed().to_kind(Kind::Int64).reshape([-1]))?)
+    }
+
+    #[test]
+    fn words_observe_what_they_say() {
+        let seen = |words| of(words, [3, 4], false).unwrap();
+        assert_eq!(seen("top"), [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(seen("bottom"), [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        assert_eq!(seen("left"), [1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0]);
+        assert_eq!(seen("right"), [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(seen("center:2"), [0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(seen("box:1,2,2,1"), [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]);
+        assert_eq!(seen("chessboard"), [1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0]);
+        assert_eq!(of("top", [3, 4], true).unwrap(), seen("bottom"));
+        assert_eq!((seen("random:1"), seen("random:0"), seen("none")), (vec![1; 12], vec![0; 12], vec![0; 12]));
+    }
+
+    #[test]
+    fn wrong_words_say_what_was_expected() {
+        let refused = |words| of(words, [3, 4], false).unwrap_err().to_string();
+        assert!(refused("middle").starts_with("unknown mask middle: expected all, none, top"));
+        assert_eq!(refused("random:1.5"), "mask random:1.5: expected a share from 0 to 1");
+        assert_eq!(refused("center:4"), "the mask's square of 4 x 4 does not fit into pictures of 3 x 4");
+        assert!(refused("box:1,1,3,1").contains("are not inside of pictures of 3 x 4"));
+        assert!(refused("box:1,1,0,1").contains("a height and a width of at least 1"));
+    }
+
+    #[test]
+    fn random_masks_belong_to_their_pictures() {
+        let masks = Masks::new(&MaskWords::Random(0.5), [8, 8], false, 3).unwrap();
+        let together = masks.of(&[4, 5]).unwrap();
+        assert!(masks.of(&[5]).unwrap().observed().get(0) == together.observed().get(1));
+        assert!(together.observed().get(0) != together.observed().get(1));
+    }
+}

@@ -1,0 +1,170 @@
+//! Questions from the command line.
+
+use std::path::Path;
+
+use ndarray::{Array2, Array3, Array4, Array5, s};
+use serde_json::Value;
+
+use super::{error, gaussian, json, lvd, text, tiny};
+
+fn trained(folder: tempfile::TempDir) -> tempfile::TempDir {
+    let output = lvd(folder.path(), &["distill", "tiny.yaml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    folder
+}
+
+fn png(path: &Path) -> (u32, u32) {
+    image::open(path).unwrap().to_rgb8().dimensions()
+}
+
+#[test]
+fn a_trained_model_draws_completes_scores_and_explains() {
+    let run = trained(tiny());
+    let folder = run.path();
+    let at = |name: &str| folder.join(name);
+    let ask = |more: &[&str]| json(folder, &[more, &["--json"]].concat());
+
+    ask(&["sample", "runs/tiny", "--count", "5", "--out", "s.png", "--npy", "s.npy", "--seed", "4"]);
+    let drawn: Array4<u8> = ndarray_npy::read_npy(at("s.npy")).unwrap();
+    assert_eq!(drawn.shape(), [5, 8, 8, 1]);
+    assert_eq!(png(&at("s.png")), (3 * 68, 2 * 68));
+    ask(&["sample", "runs/tiny", "--count", "5", "--npy", "again.npy", "--seed", "4"]);
+    assert_eq!(drawn, ndarray_npy::read_npy::<_, Array4<u8>>(at("again.npy")).unwrap());
+
+    let said = ask(&[
+        "inpaint",
+        "runs/tiny",
+        "--observed",
+        "left",
+        "--first",
+        "3",
+        "--count",
+        "2",
+        "--npy",
+        "i.npy",
+        "--out",
+        "i.png",
+    ]);
+    assert_eq!(said["columns"].as_array().unwrap().len(), 5);
+    let drawn: Array5<u8> = ndarray_npy::read_npy(at("i.npy")).unwrap();
+    assert_eq!(drawn.shape(), [3, 2, 8, 8, 1]);
+    assert_eq!(png(&at("i.png")), (6 * 68, 3 * 68));
+    // What is observed is the same in all samples, and something else is not.
+    let (first, second) = (drawn.slice(s![.., 0, .., .., ..]), drawn.slice(s![.., 1, .., .., ..]));
+    assert_eq!(first.slice(s![.., .., ..4, ..]), second.slice(s![.., .., ..4, ..]));
+    assert_ne!(first, second);
+
+    let nats = |more: &[&str]| {
+        ask(&[&["score", "runs/tiny", "--first", "20", "--out", "x.csv"], more].concat())["nats_mean"].as_f64().unwrap()
+    };
+    let (all, top) = (nats(&[]), nats(&["--observed", "top"]));
+    let given = nats(&["--observed", "bottom", "--given", "top"]);
+    assert!((top + given - all).abs() < 1e-4, "{top} {given} {all}");
+    assert!(nats(&["--observed", "none"]).abs() < f64::MIN_POSITIVE);
+    assert!((nats(&["--observed", "bottom", "--invert"]) - top).abs() < 1e-9);
+    let table = std::fs::read_to_string(at("x.csv")).unwrap();
+    assert!(table.starts_with("picture,log_p_nats,bits_per_dimension\n0,-"), "{table}");
+    assert_eq!(table.lines().count(), 21);
+    ask(&["score", "runs/tiny", "--first", "20", "--out", "x.csv", "--map", "m.png"]);
+    assert_eq!(png(&at("m.png")), (8 * 68, 5 * 68));
+
+    ask(&["latents", "runs/tiny", "--first", "7", "--out", "z.npy"]);
+    let codes: Array2<i64> = ndarray_npy::read_npy(at("z.npy")).unwrap();
+    ask(&["latents", "runs/tiny", "--first", "7", "--out", "p.npy", "--posterior"]);
+    let posterior: Array3<f32> = ndarray_npy::read_npy(at("p.npy")).unwrap();
+    assert_eq!((codes.shape(), &posterior.shape()[..2]), (&[7, posterior.shape()[1]][..], codes.shape()));
+    assert!(posterior.sum_axis(ndarray::Axis(2)).iter().all(|sum| (sum - 1.0).abs() < 1e-4));
+    ask(&["latents", "runs/tiny", "--first", "7", "--out", "z.npy", "--map"]);
+
+    let said = ask(&["explain", "runs/tiny", "--first", "2", "--npy", "e.npy", "--out", "e.png"]);
+    assert_eq!(said["log_joint_nats"].as_array().unwrap().len(), 2);
+    assert_eq!(ndarray_npy::read_npy::<_, Array4<u8>>(at("e.npy")).unwrap().shape(), [2, 8, 8, 1]);
+}
+
+#[test]
+fn masks_come_from_files_and_own_pictures_have_names() {
+    let run = trained(tiny());
+    let folder = run.path();
+    std::fs::create_dir(folder.join("own")).unwrap();
+    for name in ["b", "a"] {
+        image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x + y) as u8]))
+            .save(folder.join(format!("own/{name}.png")))
+            .unwrap();
+    }
+    let mask = Array3::from_shape_fn((2, 8, 8), |(n, row, _)| n == 1 || row < 4);
+    ndarray_npy::write_npy(folder.join("mask.npy"), &mask).unwrap();
+    image::GrayImage::from_fn(8, 8, |_, y| image::Luma([if y < 4 { 255 } else { 0 }]))
+        .save(folder.join("mask.png"))
+        .unwrap();
+    let scores = |observed: &str| {
+        let said = lvd(
+            folder,
+            &["score", "runs/tiny", "--data", "own", "--requantise", "--out", "x.csv", "--observed", observed],
+        );
+        assert!(said.status.success(), "{}", text(&said.stderr));
+        std::fs::read_to_string(folder.join("x.csv")).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (all, top, png, each) = (scores("all"), scores("top"), scores("mask.png"), scores("mask.npy"));
+    assert!(all[1].starts_with("a.png,") && all[2].starts_with("b.png,"), "{all:?}");
+    assert_eq!(top, png);
+    assert_eq!((&each[1], &each[2]), (&top[1], &all[2]));
+
+    let refused = |more: &[&str]| error(folder, &[&["score", "runs/tiny", "--out", "x.csv"], more].concat(), 2);
+    assert_eq!(refused(&["--observed", "mask.npy"]), "lvd: there are 2 masks for 300 pictures");
+    let small = ndarray::Array2::from_elem((4, 4), true);
+    ndarray_npy::write_npy(folder.join("small.npy"), &small).unwrap();
+    assert_eq!(
+        refused(&["--observed", "small.npy"]),
+        "lvd: small.npy: the mask has 4 x 4 pixels, the pictures have 8 x 8"
+    );
+    let floats = ndarray::Array2::from_elem((8, 8), 1f32);
+    ndarray_npy::write_npy(folder.join("floats.npy"), &floats).unwrap();
+    assert!(
+        refused(&["--observed", "floats.npy"])
+            .contains("expected bool or uint8 [H, W] or [N, H, W], found Float [8, 8]")
+    );
+    let unknown = lvd(folder, &["score", "runs/tiny", "--out", "x.csv", "--observed", "middle"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        text(&unknown.stderr).contains("unknown mask middle: expected all, none, top"),
+        "{}",
+        text(&unknown.stderr)
+    );
+    assert_eq!(
+        refused(&["--observed", "center:9"]),
+        "lvd: the mask's square of 9 x 9 does not fit into pictures of 8 x 8"
+    );
+    assert_eq!(refused(&["--first", "301"]), "lvd: --first is 301, but test holds 300 pictures");
+    assert!(refused(&["--data", "tiny.yaml"]).contains("name its --format"));
+    assert!(
+        error(folder, &["inpaint", "runs/tiny"], 2)
+            .contains("nothing to write: name a picture (--out) or an array (--npy)")
+    );
+}
+
+#[test]
+fn a_density_answers_and_says_what_it_cannot() {
+    let run = trained(gaussian(""));
+    let folder = run.path();
+    let abilities = json(folder, &["ask", "runs/tiny", "--json"]);
+    let answers = |reading: usize| -> Vec<String> {
+        let rows = abilities["readings"][reading]["questions"].as_array().unwrap();
+        rows.iter().map(|row| row["is"]["answer"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(answers(0).iter().all(|answer| answer == "approximate"), "{:?}", answers(0));
+    assert!(answers(1).iter().filter(|answer| *answer == "refused").count() >= 5, "{:?}", answers(1));
+    let table = text(&lvd(folder, &["ask", "runs/tiny"]).stdout);
+    assert!(table.contains("reading density") && table.contains("lvd inpaint"), "{table}");
+
+    let said = json(folder, &["inpaint", "runs/tiny", "--npy", "i.npy", "--first", "2", "--json"]);
+    assert_eq!((&said["reading"], said["pictures"].as_u64()), (&Value::from("density"), Some(2)));
+    let refused = error(
+        folder,
+        &["inpaint", "runs/tiny", "--npy", "i.npy", "--reading", "ordered", "--observed", "chessboard"],
+        2,
+    );
+    assert!(
+        refused.starts_with("lvd: the ordered reading of Gaussians has exact marginals of whole patches only"),
+        "{refused}"
+    );
+}
