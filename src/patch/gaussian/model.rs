@@ -24,6 +24,9 @@ const NAMES: [&str; 4] = ["mean", "shape", "log_weights", "share"];
 /// Names of the decayed statistics in a checkpoint, in the order of the fields of moments.
 const MEMORY: [&str; 4] = ["memory.scales", "memory.weight", "memory.first", "memory.second"];
 
+/// Weights of components below this change no moment: float64 has 16 digits.
+const LEAST_WEIGHT: f64 = 1e-16;
+
 impl Infer for GaussianPatches {
     fn clusters(&self) -> usize {
         self.components.len()
@@ -107,9 +110,12 @@ impl Infer for GaussianPatches {
         let weights = weights.to_device(self.device()).to_kind(Kind::Double);
         let [first, second] = [x.zeros_like(), x.zeros_like()];
         for (k, component) in self.components.iter().enumerate() {
+            let weight = weights.narrow(1, k as i64, 1);
+            let rows = weight.gt(LEAST_WEIGHT).nonzero().select(1, 0);
+            let [x, observed, weight] = [&x, &observed, &weight].map(|tensor| tensor.index_select(0, &rows));
             let moments = conditional_moments(&x, &observed, &lock(component));
             for (sum, moment) in [&first, &second].into_iter().zip(moments) {
-                let _ = sum.shallow_clone().g_add_(&(moment * weights.narrow(1, k as i64, 1)));
+                let _ = sum.shallow_clone().index_add_(0, &rows, &(moment * &weight));
             }
         }
         let total = weights.sum_dim_intlist(1, true, Kind::Double);
