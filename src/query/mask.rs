@@ -86,6 +86,14 @@ fn is_file(path: &Path) -> bool {
 }
 
 /// Masks of pictures of one size: one for all of them, one for each, or one drawn for each.
+///
+/// ```
+/// use lvd::query::mask::Masks;
+///
+/// let masks = Masks::new(&"center:2".parse()?, [4, 4], false, 1)?;
+/// assert_eq!(masks.of(&[0])?.pixels(), 4);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Masks {
     size: [i64; 2],
