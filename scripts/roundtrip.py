@@ -42,7 +42,8 @@ USUAL = {
 def find(place, names):
     found = []
     for name in names:
-        paths = sorted(place.glob(name), key=lambda path: (len(path.name), path.name)) or list(place.glob(name + ".gz"))
+        paths = [path for path in (place / name, place / f"{name}.gz") if path.exists()][:1]
+        paths = paths or sorted(place.glob(name), key=lambda path: (len(path.name), path.name))
         if not paths:
             sys.exit(f"{place}: no file {name}")
         found += paths
@@ -193,5 +194,7 @@ if __name__ == "__main__":
         main()
     except subprocess.CalledProcessError as error:
         sys.exit(f"roundtrip.py: {error.stderr.strip()}")
+    except OSError as error:
+        sys.exit(f"roundtrip.py: {error}")
     except KeyboardInterrupt:
         sys.exit("roundtrip.py: broken off; the same command goes on")
