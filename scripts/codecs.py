@@ -8,19 +8,18 @@ PNG and WebP (lossless, method 6, quality 100) are written by Pillow, JPEG XL by
 there is no cjxl. A file's header counts: this is what storing single pictures costs. With --run, the model of a run folder
 codes the same pictures (`lvd compress`): all of them in one container, whose own 65 bytes or so are shared out. Every picture is
 decoded and compared. Reads CIFAR-10 batches (.bin), IDX files of grey pictures (.gz or not), npz files of downsampled
-ImageNet (array `data`, planes), npy arrays uint8 [N, H, W] or [N, H, W, 3], and folders of PNG and JPEG pictures, which may
-differ in size (not with --run).
+ImageNet (array `data`, planes), npy arrays uint8 [N, H, W] or [N, H, W, 3], and folders of PNG and JPEG pictures. These may
+differ in size; with --run, a model with context is needed then. A grey picture under a model of colours has the dimensions
+of a grey one all the same.
 
 Times are means of one picture on one thread; those of JPEG XL begin and end a process each, those of lvd share out the whole
 time of the run's threads (compute.threads) and leave out the reading of the model.
 """
 import argparse
-import gzip
 import io
 import json
 import math
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -30,43 +29,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 try:
     import numpy
-    from PIL import Image, ImageOps
+    from PIL import Image
 except ImportError as error:
     sys.exit(f"codecs.py: {error}: pip install numpy pillow")
 
-
-def read(path):
-    """Pictures uint8, [H, W] or [H, W, 3] each."""
-    if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in {".png", ".jpg", ".jpeg"})
-        return [numpy.asarray(open_picture(file)) for file in files]
-    if path.suffix == ".bin":
-        rows = numpy.frombuffer(path.read_bytes(), numpy.uint8).reshape(-1, 3073)[:, 1:]
-        return list(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    if path.suffix == ".npy":
-        array = numpy.load(path, mmap_mode="r")
-        if array.dtype != numpy.uint8 or array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-            sys.exit(f"{path}: expected uint8 [N, H, W] or [N, H, W, 3], found {array.dtype} {list(array.shape)}")
-        return list(array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array)
-    if path.suffix == ".npz":
-        planes = numpy.load(path)["data"]
-        side = math.isqrt(planes.shape[1] // 3)
-        return list(planes.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if raw[:4] != b"\0\0\x08\x03":
-        sys.exit(f"{path}: not an IDX file of pictures, nor .bin, .npy, .npz or a folder")
-    n, h, w = numpy.frombuffer(raw, ">u4", 3, 4)
-    return list(numpy.frombuffer(raw, numpy.uint8, offset=16).reshape(n, h, w))
-
-
-def open_picture(file):
-    """A picture of 8 bits, grey or RGB, turned as its EXIF orientation says."""
-    picture = ImageOps.exif_transpose(Image.open(file))
-    if picture.mode == "P":
-        picture = picture.convert("RGB")
-    if picture.mode not in ("L", "RGB"):
-        sys.exit(f"{file}: mode {picture.mode}, expected L or RGB (8 bits a channel, no transparency)")
-    return picture
+from common import read, run, seconds
 
 
 class Pillow:
@@ -104,10 +71,6 @@ class JpegXl:
             return picture
 
 
-def run(command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 CODECS = {
     "PNG": Pillow(format="PNG", optimize=True),
     "WebP lossless": Pillow(format="WebP", lossless=True, quality=100, method=6),
@@ -130,20 +93,24 @@ def measured(codec, picture):
 
 def lvd(binary, run_folder, stage, pictures):
     """Bits of every picture, and mean seconds a picture by the run's threads."""
-    if len({picture.shape for picture in pictures}) > 1:
-        sys.exit("codecs.py: --run needs pictures of one size")
-    seconds = lambda line: float(re.search(r"([0-9.]+) s, [0-9.]+ MB/s", line).group(1)) / len(pictures)
     with tempfile.TemporaryDirectory() as folder:
-        source, coded, back = (pathlib.Path(folder, name) for name in ("a.npy", "a.lvdz", "b.npy"))
-        numpy.save(source, numpy.stack(pictures))
+        source, coded, back = (pathlib.Path(folder, name) for name in ("a", "a.lvdz", "b"))
+        source.mkdir()
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(source / f"{number:06}.png")
         chosen = ["--stage", stage] if stage else []
         encoding = seconds(run([binary, "compress", run_folder, source, "-o", coded, *chosen]))
         decoding = seconds(run([binary, "decompress", coded, run_folder, "-o", back]))
         info = json.loads(run([binary, "codec-info", coded, "--json"]))
-        if not numpy.array_equal(numpy.load(back), numpy.stack(pictures)):
-            sys.exit("codecs.py: a picture did not come back")
+        for number, picture in enumerate(pictures):
+            found = numpy.asarray(Image.open(back / f"{number:06}.png"))
+            if found.ndim > picture.ndim:
+                picture = numpy.stack(3 * [picture], axis=2)
+            if not numpy.array_equal(found, picture):
+                sys.exit(f"codecs.py: picture {number} did not come back")
     sizes = numpy.array([picture["bytes"] for picture in info["pictures"]])
-    return 8 * (sizes + (info["bytes"] - sizes.sum()) / len(sizes)), encoding, decoding
+    count = len(sizes)
+    return 8 * (sizes + (info["bytes"] - sizes.sum()) / count), encoding / count, decoding / count
 
 
 def show(name, bits, dimensions, encoding, decoding):

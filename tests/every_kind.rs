@@ -28,6 +28,8 @@ const VQVAE: &str = "teacher={kind: vqvae, patch: 4, hidden: 4, residual: 2, emb
 const GAUSSIAN: &str = "patch.family={kind: gaussian, scales: 3, start_examples: 60";
 const MODULE: &str =
     "teacher={kind: torchscript, patch: 4, module: MODULE, contract: {method: forward, input: {range: [0, 1]";
+/// No tree and no joint EM, which patches with context have no use for.
+const UNTIED: &str = "distill={hard: {epochs: 1, batch: 16}, soft: {epochs: 1, batch: 16}}";
 const COLOUR: &str = "data={format: npy, root: ., train: [colour.npy], validation: {last: 8}, test: {last: 8}}";
 
 /// Settings that make a run use each kind: `Type.value` to a list of `--set`s. One run may be for several kinds.
@@ -84,13 +86,14 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
         ),
         (
             &["GateConfig.none"],
-            own(&["patch={size: 2, context: 1, family: {kind: gaussian, scales: 3}}", "teacher.patch=2"]),
+            own(&["patch={size: 2, context: 1, family: {kind: gaussian, scales: 3}}", "teacher.patch=2", UNTIED]),
         ),
         (
             &["GateConfig.network"],
             own(&[
                 "patch={size: 2, context: 1, gate: {kind: network, units: 4}, family: {kind: gaussian, scales: 3}}",
                 "teacher.patch=2",
+                UNTIED,
             ]),
         ),
         (&["Transform.cdf53_integer"], own(&["transform=cdf53_integer"])),

@@ -24,6 +24,9 @@ pub(super) struct CompressArgs {
     /// Stage whose model codes; the last one of distillation if not given.
     #[arg(long, value_enum)]
     stage: Option<Stage>,
+    /// The pictures have 256 levels: bring them to the model's, v -> v * levels / 256, and code those.
+    #[arg(long, requires = "inputs")]
+    requantise: bool,
     /// Which part of the run's data.
     #[arg(long, value_enum, default_value = "test", conflicts_with = "inputs")]
     split: Split,
@@ -66,6 +69,7 @@ pub(super) fn compress(args: &CompressArgs, cuda: Option<&Path>) -> Result<Strin
     let request = Request {
         stage: args.stage,
         inputs: args.inputs.clone(),
+        requantise: args.requantise,
         split: args.split,
         first: args.first.map(|count| count as usize),
         root: args.data_root.clone(),

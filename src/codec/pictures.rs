@@ -11,7 +11,7 @@ use super::gaussian::{GaussianWalk, Gaussians};
 use super::hclt::{Forest, HcltWalk};
 use super::prior::{Belief, Prior};
 use super::range::{Decoder, Encoder};
-use super::symbol::{BITS, Ends, TOTAL};
+use super::symbol::{BITS, Ends, bits, least_bits};
 use super::walk::{PatchWalk, Walk};
 use crate::data::pictures::PictureShape;
 use crate::data::view::View;
@@ -26,6 +26,8 @@ pub struct Codec {
     prior: Prior,
     /// Least value of every variable of a patch.
     lows: Vec<i64>,
+    /// Bits that any number asks for.
+    least_bits: f64,
 }
 
 #[derive(Debug)]
@@ -56,10 +58,14 @@ impl Codec {
         check(&view)?;
         let ranges = view.ranges();
         let patch = saved.under("patch");
-        let lows = ranges[ranges.len() - view.variables()..].iter().map(|(low, _)| *low).collect();
+        let own = &ranges[ranges.len() - view.variables()..];
+        let lows = own.iter().map(|(low, _)| *low).collect();
+        let fewest = own.iter().map(|(low, high)| high - low + 1).min().unwrap_or(1);
+        let least_bits = least_bits(fewest as usize);
         if view.context > 0 {
             let experts = Experts::from_tensors(saved, &view)?;
-            return Ok(Self { view, family: Family::Context(experts), prior: Prior::Independent(Vec::new()), lows });
+            let (family, prior) = (Family::Context(experts), Prior::Independent(Vec::new()));
+            return Ok(Self { view, family, prior, lows, least_bits });
         }
         let (family, clusters) = if patch.has("trees") {
             let forest = Forest::from_tensors(&patch, &ranges)?;
@@ -71,7 +77,7 @@ impl Codec {
             (Family::Gaussian(gaussians), clusters)
         };
         let prior = Prior::from_tensors(&saved.under("prior"), view.patches(), clusters)?;
-        Ok(Self { view, family, prior, lows })
+        Ok(Self { view, family, prior, lows, least_bits })
     }
 
     /// Whether pictures may have any height and width.
@@ -131,7 +137,7 @@ impl Codec {
             let symbol = usize::try_from(value).ok().filter(|&symbol| symbol < walk.symbols());
             let symbol = symbol.ok_or_else(|| refusal!("the value {number} is outside the range of its variable"))?;
             let frequencies = ends.of(walk, symbol);
-            coder_bits -= libm::log2(f64::from(frequencies[1] - frequencies[0]) / f64::from(TOTAL));
+            coder_bits += bits(frequencies[1] - frequencies[0]);
             encoder.push(frequencies);
             Ok(symbol)
         })?;
@@ -172,8 +178,10 @@ impl Codec {
     /// # Errors
     /// A refusal where the bytes are no picture that this model has coded; not every such mistake is seen.
     pub fn decode(&self, bytes: &[u8], size: [usize; 2]) -> Result<Vec<i16>> {
-        let (mut decoder, mut ends) = (Decoder::new(bytes)?, Ends::default());
-        let mut numbers = vec![0; size[0] * size[1] * self.view.grid.channels];
+        let count = size[0] * size[1] * self.view.grid.channels;
+        // Seen before memory is taken: a picture that its bytes are too few for, whatever is in it.
+        let mut decoder = Decoder::new(bytes, count as f64 * self.least_bits)?;
+        let (mut numbers, mut ends) = (vec![0; count], Ends::default());
         self.walk(size, &mut numbers, &mut ends, |walk, _, ends| decoder.next(walk, ends))?;
         Ok(numbers)
     }
@@ -229,15 +237,15 @@ type Step<'a> = dyn FnMut(&mut dyn Walk, &mut i16) -> Result<f64> + 'a;
 
 /// All numbers of a picture `[H, W, C]`, patch by patch given what is around it.
 fn walk_windows(experts: &Experts, view: &View, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
-    let layout = experts.layout(view)?;
-    let Some(first) = layout.first() else { return Ok(0.0) };
-    let (mut walk, mut bits) = (ContextWalk::new(experts, Arc::clone(&first.rows)), 0.0);
-    for window in layout.iter() {
+    let (mut walk, mut bits) = (None, 0.0);
+    for patch in 0..view.patches() {
+        let window = experts.window(view, patch)?;
+        let walk = walk.get_or_insert_with(|| ContextWalk::new(experts, Arc::clone(&window.rows)));
         walk.begin(&window.rows, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
         for _ in 0..window.rows.own() {
             let number = experts.context_numbers() + walk.variable();
             let place = window.places[number].context("a number of a patch that is there")?;
-            bits -= step(&mut walk, &mut numbers[place])?;
+            bits -= step(walk, &mut numbers[place])?;
         }
     }
     Ok(bits)

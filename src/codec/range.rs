@@ -8,12 +8,14 @@ use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel};
 use constriction::stream::queue::{DefaultRangeDecoder, DefaultRangeEncoder};
 use constriction::stream::{Decode, Encode};
 
-use super::symbol::{BITS, Ends};
+use super::symbol::{BITS, Ends, bits};
 use super::walk::Walk;
 use crate::refusal;
 
 /// Bytes of a word of the coder.
 const WORD: usize = 4;
+/// What sums of bits may be wrong by.
+const ROUNDING: f64 = 1.0;
 
 /// Collects symbols.
 #[derive(Default)]
@@ -34,21 +36,26 @@ impl Encoder {
 }
 
 /// Gives symbols back in the order in which they came.
-pub struct Decoder(DefaultRangeDecoder);
+pub struct Decoder {
+    words: DefaultRangeDecoder,
+    /// Bits that are there for the symbols to come. An encoder writes as many as its symbols ask for, or more.
+    left: f64,
+}
 
 impl Decoder {
     /// Of the bytes that an [`Encoder`] made.
     ///
     /// # Errors
-    /// A refusal where they are no whole number of words.
-    pub fn new(bytes: &[u8]) -> Result<Self> {
+    /// A refusal where they are no whole number of words, or fewer than symbols ask for that take `least` bits together.
+    pub fn new(bytes: &[u8], least: f64) -> Result<Self> {
         let (words, rest) = bytes.as_chunks::<WORD>();
-        if !rest.is_empty() {
+        let left = 8.0 * bytes.len() as f64 + ROUNDING;
+        if !rest.is_empty() || least > left {
             return Err(damaged());
         }
         let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
         match DefaultRangeDecoder::from_compressed(words) {
-            Ok(decoder) => Ok(Self(decoder)),
+            Ok(words) => Ok(Self { words, left }),
             Err(never) => match never {},
         }
     }
@@ -58,7 +65,10 @@ impl Decoder {
     /// # Errors
     /// A refusal where no encoder made these bytes.
     pub fn next(&mut self, walk: &dyn Walk, ends: &mut Ends) -> Result<usize> {
-        self.0.decode_symbol(Search { walk, ends: Cell::new(Some(ends)) }).map_err(|_| damaged())
+        let search = Search { walk, ends: Cell::new(Some(ends)) };
+        let (symbol, frequency) = self.words.decode_symbol(search).map_err(|_| damaged())?;
+        self.left -= bits(frequency);
+        if self.left < 0.0 { Err(damaged()) } else { Ok(symbol) }
     }
 }
 
@@ -88,14 +98,15 @@ struct Search<'a> {
 }
 
 impl EntropyModel<BITS> for Search<'_> {
-    type Symbol = usize;
+    /// With its frequency.
+    type Symbol = (usize, u32);
     type Probability = u32;
 }
 
 impl DecoderModel<BITS> for Search<'_> {
-    fn quantile_function(&self, point: u32) -> (usize, u32, NonZeroU32) {
+    fn quantile_function(&self, point: u32) -> ((usize, u32), u32, NonZeroU32) {
         let ends = self.ends.take().expect("a decoder asks once a symbol");
         let (symbol, [low, high]) = ends.find(self.walk, point);
-        (symbol, low, NonZeroU32::new(high - low).expect("every symbol has a frequency"))
+        ((symbol, high - low), low, NonZeroU32::new(high - low).expect("every symbol has a frequency"))
     }
 }

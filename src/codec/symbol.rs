@@ -20,6 +20,18 @@ pub fn frequency_below(v: usize, symbols: usize, cumulative: f64) -> u32 {
     2 * v as u32 + (cumulative.clamp(0.0, 1.0) * f64::from(spread)) as u32
 }
 
+/// What a symbol of this frequency asks for.
+#[must_use]
+pub fn bits(frequency: u32) -> f64 {
+    BITS as f64 - libm::log2(f64::from(frequency))
+}
+
+/// What every one of so many symbols asks for at least: all others have a frequency of 2 or so.
+#[must_use]
+pub fn least_bits(symbols: usize) -> f64 {
+    bits(TOTAL - (symbols as u32).saturating_sub(1))
+}
+
 /// The ends of a symbol: what lies below it, and what lies below the next one.
 #[derive(Debug, Default)]
 pub struct Ends {

@@ -145,6 +145,17 @@ impl Pictures {
         Ok(pictures)
     }
 
+    /// The same pictures as ones of other levels.
+    ///
+    /// # Errors
+    /// When a value reaches `levels`.
+    pub fn of_levels(self, levels: usize) -> Result<Self> {
+        let pictures = Self { shape: PictureShape { levels, ..self.shape }, ..self };
+        pictures.shape.check()?;
+        pictures.check_levels()?;
+        Ok(pictures)
+    }
+
     /// The same pictures of 256 levels with fewer, in memory: `v -> floor(v * levels / 256)`.
     ///
     /// # Errors

@@ -225,6 +225,13 @@ impl View {
         self.windows().map_or_else(|| self.grid.cut(whole), |windows| windows.cut(whole))
     }
 
+    /// Where the numbers of a patch's window lie in the picture `[H, W, C]`, none for what is outside of it; only for patches
+    /// with context.
+    #[must_use]
+    pub fn places(&self, patch: usize) -> Vec<Option<usize>> {
+        self.windows().map_or_else(Vec::new, |windows| windows.places(patch))
+    }
+
     /// Undoes [`cut`](Self::cut), for patches with or without their context.
     fn assemble(&self, patches: &Tensor) -> Tensor {
         let [numbers, own] = [self.numbers() as i64, self.variables() as i64];

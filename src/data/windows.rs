@@ -58,6 +58,12 @@ impl WindowShape {
         all.filter(|&(row, col)| row < 0 || col < 0).collect()
     }
 
+    /// The same with those of the patch behind them.
+    fn all_places(&self) -> impl Iterator<Item = (i64, i64)> {
+        let p = self.patch as i64;
+        self.places().into_iter().chain((0..p).flat_map(move |row| (0..p).map(move |col| (row, col))))
+    }
+
     /// Numbers of the context's pixels that touch the patch: int64 `[n]`.
     pub fn near(&self) -> Tensor {
         let p = self.patch as i64;
@@ -132,9 +138,20 @@ impl Windows {
     /// Places of a window's pixels in the rectangle of t + p rows and p + 2t columns around it: context first.
     fn pixels(&self) -> Tensor {
         let (t, p) = (self.context as i64, self.grid.patch as i64);
-        let patch = (0..p).flat_map(|row| (0..p).map(move |col| (row, col)));
         let place = |(row, col): (i64, i64)| (row + t) * (p + 2 * t) + col + t;
-        Tensor::from_slice(&self.shape().places().into_iter().chain(patch).map(place).collect::<Vec<_>>())
+        Tensor::from_slice(&self.shape().all_places().map(place).collect::<Vec<_>>())
+    }
+
+    /// Where the numbers of a patch's window lie in the picture `[H, W, C]`, none for what is outside of it.
+    pub fn places(&self, patch: usize) -> Vec<Option<usize>> {
+        let [height, width] = self.size;
+        let (top, left) = (patch / self.grid.cols * self.grid.patch, patch % self.grid.cols * self.grid.patch);
+        let inside =
+            |start: usize, offset: i64, size| start.checked_add_signed(offset as isize).filter(|&at| at < size);
+        let pixel = |(row, col)| Some(inside(top, row, height)? * width + inside(left, col, width)?);
+        let channels = self.grid.channels;
+        let numbers = |pixel: Option<usize>| (0..channels).map(move |c| pixel.map(|pixel| pixel * channels + c));
+        self.shape().all_places().map(pixel).flat_map(numbers).collect()
     }
 }
 
@@ -176,6 +193,18 @@ mod tests {
             let seen = windows.cut(&numbered(height as i64, width as i64)).get(0);
             assert_eq!(patch.sum(Kind::Int64).int64_value(&[]), (height * width) as i64, "every pixel is in one patch");
             assert_eq!(seen.ne(0), windows.observed());
+        }
+    }
+
+    #[test]
+    fn places_are_those_that_cutting_takes() {
+        for (height, width) in [(1, 1), (1, 5), (5, 7)] {
+            let windows = windows(height, width);
+            let numbers = Tensor::arange((height * width) as i64, (Kind::Int64, Device::Cpu)) + 1;
+            let cut = windows.cut(&numbers.view([1, height as i64, width as i64, 1])).view(-1);
+            let places = (0..windows.grid.rows * windows.grid.cols).flat_map(|patch| windows.places(patch));
+            let places: Vec<i64> = places.map(|place| place.map_or(0, |place| place as i64 + 1)).collect();
+            assert_eq!(Vec::<i64>::try_from(cut).unwrap(), places);
         }
     }
 }

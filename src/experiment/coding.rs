@@ -29,6 +29,8 @@ pub struct Request {
     pub stage: Option<Stage>,
     /// Files of the user's; where there are none, a split of the run's data.
     pub inputs: Vec<PathBuf>,
+    /// Whether the files have 256 levels and are to be brought to the model's, which loses what is between.
+    pub requantise: bool,
     /// Which split.
     pub split: Split,
     /// Only so many pictures of it.
@@ -66,9 +68,7 @@ unsafe impl ReadOnly for Codec {}
 /// # Errors
 /// Refusals where the run has no such model, the model keeps no integers, or the pictures do not fit.
 pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    require!(!out.is_dir(), "{}: is a folder: name a file", out.display());
-    require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
+    check_place(out, "a file")?;
     require!(
         !out.exists() || container::is_one(out),
         "{}: is there already and is no container: name another file",
@@ -87,7 +87,7 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     let inputs = if request.inputs.is_empty() {
         vec![of_split(&folder, &config, request.split, request.first)?]
     } else {
-        of_files(&request.inputs, shape, codec.takes_any_size())?
+        of_files(&request.inputs, shape, codec.takes_any_size(), request.requantise)?
     };
     for input in inputs.iter().filter(|_| !codec.takes_any_size()) {
         let found = input.pictures.shape();
@@ -112,6 +112,15 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     let bytes = out.metadata().map_or(0, |found| found.len());
     let pixels = (0..pictures).map(|number| header.shape(number).dimensions()).sum();
     Ok(Done { pictures, pixels, bytes, model_bits, seconds })
+}
+
+/// See that a file can be written there; `wanted` says what else should be named.
+pub(super) fn check_place(out: &Path, wanted: &str) -> Result<()> {
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+    require!(!folder, "{}: is a folder: name {wanted}", out.display());
+    require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
+    Ok(())
 }
 
 /// The codec of a stage that is done.

@@ -10,8 +10,8 @@ use super::config::Config;
 use super::subject::check_same;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Split, folder, npz};
-use crate::require;
 use crate::run::RunFolder;
+use crate::{refusal, require};
 
 /// Pictures and what they are called: a name for each that came from a file of its own.
 pub struct Input {
@@ -34,12 +34,20 @@ pub fn of_split(run: &RunFolder, config: &Config, split: Split, first: Option<us
 }
 
 /// Files of the user's: PNG and JPEG pictures, folders of such, arrays (.npy); all of the model's shape, or of any height and
-/// width, each file then by itself.
+/// width, each file then by itself. Values beyond the model's levels are brought to these where `requantise` says so.
 ///
 /// # Errors
 /// A refusal that names the file which is none of these or does not fit.
-pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Result<Vec<Input>> {
+pub fn of_files(inputs: &[PathBuf], model: PictureShape, any_size: bool, requantise: bool) -> Result<Vec<Input>> {
     let (mut parts, mut names, mut taken) = (Vec::new(), Vec::new(), Names::default());
+    let shape = PictureShape { levels: 256, ..model };
+    let levelled = |pictures: Pictures, input: &Path| {
+        if requantise {
+            return pictures.requantised(model.levels);
+        }
+        let hint = if model.levels < 256 { "\n  --requantise brings 256 levels to the model's" } else { "" };
+        pictures.of_levels(model.levels).map_err(|error| refusal!("{}: {error}{hint}", input.display()))
+    };
     for input in inputs {
         if has_ending(input, &["npy"]) {
             let pictures = npz::open_npy(input, shape.levels)?;
@@ -51,7 +59,7 @@ pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Resu
                 input.display()
             );
             names.extend(vec![None; pictures.len()]);
-            parts.push(pictures);
+            parts.push(levelled(pictures, input)?);
             continue;
         }
         let (root, paths) = if input.is_dir() {
@@ -67,13 +75,17 @@ pub fn of_files(inputs: &[PathBuf], shape: PictureShape, any_size: bool) -> Resu
         if any_size {
             for path in &paths {
                 let [height, width] = folder::size_of(path)?;
-                parts.push(folder::open_files(std::slice::from_ref(path), PictureShape { height, width, ..shape })?);
+                let size = PictureShape { height, width, ..shape };
+                parts.push(levelled(folder::open_files(std::slice::from_ref(path), size)?, path)?);
             }
         } else {
-            parts.push(folder::open_files(&paths, shape)?);
+            parts.push(levelled(folder::open_files(&paths, shape)?, input)?);
         }
-        let own = |path: &PathBuf| taken.free(&name(path.strip_prefix(root).unwrap_or(path)), |_| true);
-        names.extend(paths.iter().map(own).map(Some));
+        for path in &paths {
+            let name = name(path.strip_prefix(root).unwrap_or(path))
+                .ok_or_else(|| refusal!("{}: its name is not UTF-8, as names in containers are: rename it", path.display()))?;
+            names.push(Some(taken.free(&name, |_| true)));
+        }
     }
     let mut left = names.into_iter();
     let own = |pictures: Pictures| Input { names: left.by_ref().take(pictures.len()).collect(), pictures };
@@ -87,10 +99,11 @@ pub fn has_ending(path: &Path, endings: &[&str]) -> bool {
     endings.iter().any(|ending| found.eq_ignore_ascii_case(ending))
 }
 
-/// A path without its ending, parts divided by `/`.
-fn name(path: &Path) -> String {
-    let parts: Vec<_> = path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    parts.join("/")
+/// A path without its ending, parts divided by `/`; none where it is not UTF-8.
+fn name(path: &Path) -> Option<String> {
+    let path = path.with_extension("");
+    let parts: Option<Vec<_>> = path.iter().map(OsStr::to_str).collect();
+    Some(parts?.join("/"))
 }
 
 #[cfg(test)]
@@ -101,7 +114,7 @@ mod tests {
     fn names_lose_their_endings_and_differ() {
         let mut taken = Names::default();
         let names =
-            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| taken.free(&name(Path::new(path)), |_| true));
+            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| taken.free(&name(Path::new(path)).unwrap(), |_| true));
         assert_eq!(names, ["a/b", "a/b-2", "c.x", "a/b-3"]);
     }
 }

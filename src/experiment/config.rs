@@ -167,6 +167,10 @@ impl Config {
         problems.check(self.transform == Transform::None, "transform", none);
         problems.check(self.distill.growing.is_none(), "distill.growing", none);
         problems.check(self.baselines.em_only.is_none(), "baselines.em_only", none);
+        // A configuration that is read back has them, as they are where nothing is set.
+        let (usual, unused) = (DistillConfig::default(), "has no meaning where patch.context is more than 0: leave it out");
+        problems.check(self.distill.tree == usual.tree, "distill.tree", unused);
+        problems.check(self.distill.joint == usual.joint, "distill.joint", unused);
         let full = gaussian.covariance == Covariance::Full;
         problems.check(full, "patch.family.covariance", "expected full where patch.context is more than 0");
         let clusters = gaussian.start == GaussianStart::Clusters;
@@ -178,7 +182,9 @@ impl Config {
         let (d, b) = (&self.distill, &self.baselines);
         let mine = self.compute.micro_batch;
         let mut batches = vec![("distill.hard", d.hard.batch, mine), ("distill.soft", d.soft.batch, mine)];
-        batches.extend([("distill.tree.em", d.tree.em.batch, mine), ("distill.joint", d.joint.batch, mine)]);
+        if self.patch.context == 0 {
+            batches.extend([("distill.tree.em", d.tree.em.batch, mine), ("distill.joint", d.joint.batch, mine)]);
+        }
         if let Some(GrowingConfig::Gain(gain)) = &d.growing {
             batches.push(("distill.growing.em", gain.em.batch, mine));
         }

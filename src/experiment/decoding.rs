@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tch::Device;
 use tempfile::TempDir;
 
-use super::coding::{Done, Watch, opened, portions};
+use super::coding::{Done, Watch, check_place, opened, portions};
 use super::coding_input::has_ending;
 use super::coding_names;
 use super::models::MODEL;
@@ -38,7 +38,7 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
     let codec = matching(path, file.header(), run)?;
     let array = has_ending(out, &["npy"]);
     let folder = if array {
-        check_place(out)?;
+        check_place(out, "a file that ends in .npy")?;
         None
     } else {
         Some(NewFolder::at(out)?)
@@ -158,14 +158,6 @@ fn save(path: &Path, shape: PictureShape, pixels: Vec<u8>) -> Result<()> {
     let mut bytes = Cursor::new(Vec::new());
     picture.context("a picture has all its pixels")?.write_to(&mut bytes, ImageFormat::Png).with_context(about)?;
     atomic_write(path, bytes.into_inner())
-}
-
-/// See that an array can be written there.
-fn check_place(out: &Path) -> Result<()> {
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    require!(!out.is_dir(), "{}: is a folder: name a file that ends in .npy", out.display());
-    require!(parent.is_none_or(Path::is_dir), "{}: there is no such folder to write into", out.display());
-    Ok(())
 }
 
 fn write_array(path: &Path, pixels: Vec<u8>, count: usize, shape: PictureShape) -> Result<()> {

@@ -77,6 +77,12 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let bar = progress::bar(stage.name(), pictures.len() as u64);
     let plain = Measure::plain(&model, config.seed, stage.micro_batch(&config));
     let reading = request.reading.unwrap_or(plain.reading);
+    require!(
+        reading == Reading::Density || request.draws == 1,
+        "--draws {}: only the density reading draws noise, this is the {} one",
+        request.draws,
+        reading.name()
+    );
     let measure = Measure { reading, draws: request.draws, observed: request.observed, ..plain };
     let lengths = code_lengths(&model, &pictures, pictures.len(), &measure, |n| bar.set_position(n as u64))?;
     bar.finish_and_clear();

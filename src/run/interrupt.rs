@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks the run to save and stop at the next step, the second ends the process at once; where there is
 //! nothing to save, so does the first.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
@@ -11,11 +12,13 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// Whether there is nothing to save.
 static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
-/// Listen for Ctrl-C (and a request to terminate) from now on. Once a process.
+/// Listen for Ctrl-C (and a request to terminate) from now on. Once a process. A write beyond the limit of a file's size
+/// (`ulimit -f`) becomes an error of that write, where it would end the process.
 ///
 /// # Errors
 /// When the process has a handler already.
 pub fn install() -> Result<()> {
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).context("SIGXFSZ cannot be listened for")?;
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
             // SAFETY: ends the process without running destructors, which other threads may still be using.

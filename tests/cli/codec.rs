@@ -30,11 +30,14 @@ fn pictures_travel_through_containers_and_mistakes_are_told() {
     let place = folder.path();
     assert!(lvd(place, &["run", "tiny.yaml"]).status.success());
     a_split_by_any_number_of_threads(place);
+    the_same_bytes_without_avx2(place, "runs/tiny", &["--first", "20"]);
     files_come_back_under_their_names(place);
     arrays_come_back(place);
     inputs_that_do_not_fit(place);
     containers_that_do_not_fit(place);
     names_and_numbers_do_not_meet(place);
+    names_that_no_container_keeps(place);
+    a_limit_of_file_sizes(place);
     a_model_that_is_gone(place);
 }
 
@@ -107,7 +110,12 @@ fn inputs_that_do_not_fit(place: &Path) {
     image::ImageBuffer::<LumaA<u8>, Vec<u8>>::new(8, 8).save(place.join("clear.png")).unwrap();
     assert_eq!(refused("clear.png"), "lvd: clear.png: has transparency, which would be lost: lay it on a ground first");
     GrayImage::from_pixel(8, 8, Luma([200])).save(place.join("bright.png")).unwrap();
-    assert_eq!(refused("bright.png"), "lvd: picture 0 holds the value 200, expected 0 to 16");
+    let bright = "lvd: bright.png: picture 0 holds the value 200, expected 0 to 16\n  --requantise brings 256 levels to the model's";
+    assert_eq!(refused("bright.png"), bright);
+    said(place, &["compress", "runs/tiny", "bright.png", "--requantise", "-o", "bright.lvdz"]);
+    said(place, &["decompress", "bright.lvdz", "runs/tiny", "-o", "fewer"]);
+    let fewer = image::open(place.join("fewer/bright.png")).unwrap().into_luma8();
+    assert_eq!(fewer, GrayImage::from_pixel(8, 8, Luma([200 * 17 / 256])));
     let other = "expected a picture (.png, .jpg, .jpeg), a folder of pictures or an array (.npy)";
     assert_eq!(refused("tiny.yaml"), format!("lvd: tiny.yaml: {other}"));
     ndarray_npy::write_npy(place.join("large.npy"), &Array3::<u8>::zeros((1, 4, 8))).unwrap();
@@ -121,6 +129,8 @@ fn inputs_that_do_not_fit(place: &Path) {
     assert_eq!(many, "lvd: --first is 301, but the test split holds 300 pictures");
     let nowhere = error(place, &["compress", "runs/tiny", "-o", "nowhere/x.lvdz"], 2);
     assert_eq!(nowhere, "lvd: nowhere/x.lvdz: there is no such folder to write into");
+    let slash = error(place, &["compress", "runs/tiny", "-o", "x.lvdz/"], 2);
+    assert_eq!(slash, "lvd: x.lvdz/: is a folder: name a file");
     let teacher = error(place, &["compress", "runs/tiny", "--stage", "latents", "-o", "x.lvdz"], 2);
     assert!(teacher.starts_with("lvd: stage latents leaves no circuit"), "{teacher}");
     assert!(!place.join("x.lvdz").exists());
@@ -152,6 +162,48 @@ fn names_and_numbers_do_not_meet(place: &Path) {
     assert_eq!(image::open(place.join("both/000001.png")).unwrap().into_luma8(), digit(7));
 }
 
+fn names_that_no_container_keeps(place: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    digit(1).save(place.join("plain.png")).unwrap();
+    let odd = place.join(std::ffi::OsStr::from_bytes(b"\xff.png"));
+    std::fs::rename(place.join("plain.png"), &odd).unwrap();
+    std::fs::create_dir(place.join("odd")).unwrap();
+    std::fs::rename(odd, place.join("odd").join(std::ffi::OsStr::from_bytes(b"\xff.png"))).unwrap();
+    let told = error(place, &["compress", "runs/tiny", "odd", "-o", "x.lvdz"], 2);
+    assert_eq!(told, "lvd: odd/\u{fffd}.png: its name is not UTF-8, as names in containers are: rename it");
+}
+
+/// A write beyond the limit fails as on a full disk; no signal ends the process.
+fn a_limit_of_file_sizes(place: &Path) {
+    let binary = assert_cmd::cargo::cargo_bin("lvd");
+    let command = format!("ulimit -f 4; exec {} compress runs/tiny -o x.lvdz", binary.display());
+    let output = std::process::Command::new("sh").current_dir(place).args(["-c", &command]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("x.lvdz: cannot be written: File too large"), "{}", text(&output.stderr));
+    assert!(!place.join("x.lvdz").exists());
+}
+
+/// Variables by which libraries choose other instructions than the processor's best.
+const PLAIN: [(&str, &str); 3] = [
+    ("ATEN_CPU_CAPABILITY", "default"),
+    ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+    ("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2,-AVX512F,-FMA"),
+];
+
+/// Whatever instructions the libraries take, and however many threads there are, the bytes are the same.
+fn the_same_bytes_without_avx2(place: &Path, run: &str, inputs: &[&str]) {
+    let compress = |out: &str, plain: bool, threads: &str| {
+        let mut command = assert_cmd::Command::cargo_bin("lvd").unwrap();
+        command.current_dir(place).args(["compress", run, "-o", out]).args(inputs).env("OMP_NUM_THREADS", threads);
+        command.envs(PLAIN.iter().filter(|_| plain).copied()).assert().success();
+        hash(&place.join(out))
+    };
+    let usual = compress("usual.lvdz", false, "1");
+    for (plain, threads) in [(true, "1"), (true, "4"), (false, "4")] {
+        assert_eq!(compress("plain.lvdz", plain, threads), usual, "{plain} {threads}");
+    }
+}
+
 #[test]
 fn patches_with_context_take_pictures_of_any_size() {
     let folder = tiny();
@@ -164,6 +216,10 @@ fn patches_with_context_take_pictures_of_any_size() {
         "teacher={kind: pixel, patch: 2}",
         "--set",
         "baselines={em_only: null, pixel_hclt: null}",
+        "--set",
+        "distill={hard: {epochs: 1, batch: 0}, soft: {epochs: 2, batch: 32}}",
+        "--set",
+        "compute.threads=null",
         "--run-dir",
         "c",
     ];
@@ -175,6 +231,7 @@ fn patches_with_context_take_pictures_of_any_size() {
         of(w, h).save(place.join(format!("in/{w}x{h}.png"))).unwrap();
     }
     said(place, &["compress", "c", "in", "-o", "in.lvdz"]);
+    the_same_bytes_without_avx2(place, "c", &["in"]);
     said(place, &["decompress", "in.lvdz", "c", "-o", "out"]);
     for (w, h) in [(1, 1), (5, 3), (40, 2), (9, 11)] {
         assert_eq!(image::open(place.join(format!("out/{w}x{h}.png"))).unwrap().into_luma8(), of(w, h));
@@ -190,6 +247,9 @@ fn patches_with_context_take_pictures_of_any_size() {
     assert!(left.contains("marginals of the first patches in raster order only"), "{left}");
     let tree = error(place, &["eval", "c", "--stage", "tree"], 2);
     assert_eq!(tree, "lvd: c: the experiment has no stage tree\n  it has the stages teacher, latents, hard, soft");
+    let plan = [&["plan", "tiny.yaml"][..], &sets[..sets.len() - 2], &["--set", "distill.joint.epochs=1"]].concat();
+    let plan = error(place, &plan, 2);
+    assert!(plan.contains("distill.joint: has no meaning where patch.context is more than 0: leave it out"), "{plan}");
     let wide = context.replace("context: 1", "context: 9");
     let plan = [&["plan", "tiny.yaml"][..], &sets, &["--set", &wide]].concat();
     let plan = error(place, &plan, 2);
@@ -218,6 +278,8 @@ fn containers_that_do_not_fit(place: &Path) {
     assert!(damaged.starts_with("lvd: flip.lvdz: picture 39 is damaged: "), "{damaged}");
     assert!(!place.join("none").exists(), "a folder is there with all of its pictures or not at all");
     assert_eq!(refused("in.npy", &[]), "lvd: in.npy: is no container of coded pictures (.lvdz)");
+    let slash = error(place, &["decompress", "a.lvdz", "runs/tiny", "-o", "x.npy/"], 2);
+    assert_eq!(slash, "lvd: x.npy/: is a folder: name a file that ends in .npy");
     let model = hash(&place.join("runs/tiny/joint/model.safetensors"));
     let more = ["distill", "tiny.yaml", "--run-dir", "other", "--set", "seed=4"];
     assert!(lvd(place, &more).status.success());

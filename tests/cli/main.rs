@@ -231,6 +231,8 @@ fn gaussians_have_two_readings_and_marginals_of_one() {
     assert_eq!(density["bits_per_dimension"], eval(&["--draws", "4"])["bits_per_dimension"]);
     let ordered = eval(&["--reading", "ordered"]);
     assert!(bits(&ordered) < bits(&density), "{ordered} {density}");
+    let draws = error(folder.path(), &["eval", "runs/tiny", "--reading", "ordered", "--draws", "4"], 2);
+    assert_eq!(draws, "lvd: --draws 4: only the density reading draws noise, this is the ordered one");
 
     let top = eval(&["--observed", "top"]);
     assert_eq!(top["num_dimensions"], 32);

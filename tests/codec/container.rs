@@ -8,11 +8,13 @@ use lvd::color::ColorSpace;
 use lvd::data::patches::Region;
 use lvd::data::pictures::PictureShape;
 use lvd::data::view::View;
+use lvd::patch::config::ScaleGroups;
 use lvd::run::atomic::sha256_file;
 use lvd::run::checkpoint::Named;
+use lvd::wavelet::Transform;
 use tch::Tensor;
 
-use super::models::{pictures, tensor, written_gaussian, written_hclt};
+use super::models::{CASES, Case, Kinds, Latents, pictures, tensor, written_gaussian, written_hclt};
 
 fn codec(tensors: &std::collections::BTreeMap<String, Tensor>) -> Codec {
     let shape = PictureShape { height: 8, width: 8, channels: 1, levels: 256 };
@@ -21,25 +23,29 @@ fn codec(tensors: &std::collections::BTreeMap<String, Tensor>) -> Codec {
 }
 
 fn write(path: &Path, codec: &Codec, pixels: &[u8]) {
-    let all = codec.integers(&tensor(pixels, 1)).unwrap();
+    let shape = codec.view().shape();
+    let all = codec.integers(&tensor(pixels, shape.channels)).unwrap();
     let coded: Vec<Vec<u8>> =
         all.iter().map(|patches| codec.encode(patches, codec.view().size()).unwrap().bytes).collect();
-    let index = coded.iter().zip(pixels.chunks(64)).map(|(bytes, pixels)| Stored {
-        length: bytes.len() as u32,
-        size: None,
-        check: check_of(pixels),
-        name: None,
-    });
+    let checks = pixels.chunks(shape.dimensions()).map(check_of);
+    write_coded(path, codec, [8, 8], coded.into_iter().zip(checks).collect());
+}
+
+/// A container of pictures of one size that are coded already, with the hashes of their pixels.
+fn write_coded(path: &Path, codec: &Codec, size: [u32; 2], coded: Vec<(Vec<u8>, [u8; 8])>) {
+    let index =
+        coded.iter().map(|(bytes, check)| Stored { length: bytes.len() as u32, size: None, check: *check, name: None });
     let header = Header {
         model: [7; 32],
         stage: "joint".to_owned(),
-        color: "grey".to_owned(),
-        channels: 1,
+        color: codec.view().color.name().to_owned(),
+        channels: codec.view().shape().channels as u8,
         levels: 256,
-        size: [8, 8],
+        size,
         index: index.collect(),
     };
-    container::write(path, &header, &coded).unwrap();
+    let bytes: Vec<Vec<u8>> = coded.into_iter().map(|(bytes, _)| bytes).collect();
+    container::write(path, &header, &bytes).unwrap();
 }
 
 /// All pictures of a file, or why not.
@@ -79,6 +85,51 @@ fn every_flipped_byte_and_every_cut_is_seen_or_does_no_harm() {
     }
     std::fs::write(&broken, [&bytes[..], b"x"].concat()).unwrap();
     assert!(format!("{:#}", read(&broken, &codec).unwrap_err()).contains("is damaged or cut off: has"));
+}
+
+/// The same for a picture of every family, a bit of every byte.
+#[test]
+fn a_flip_or_a_cut_gives_an_error_or_the_picture_in_every_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lvdz");
+    for case in CASES {
+        let codec = case.codec(&case.model());
+        let pixels = pictures(1, case.channels(), 5);
+        write(&path, &codec, &pixels);
+        assert_eq!(read(&path, &codec).unwrap(), pixels);
+        let bytes = std::fs::read(&path).unwrap();
+        for place in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[place] ^= 1 << (place % 8);
+            std::fs::write(&path, &other).unwrap();
+            match read(&path, &codec) {
+                Ok(back) => assert_eq!(back, pixels, "{case:?}: byte {place}"),
+                Err(error) => assert!(error.is::<lvd::refusal::Refusal>(), "{case:?}: byte {place}: {error:#}"),
+            }
+            std::fs::write(&path, &bytes[..place]).unwrap();
+            assert!(read(&path, &codec).unwrap_err().is::<lvd::refusal::Refusal>(), "{case:?}: {place} bytes");
+        }
+    }
+}
+
+/// Headers whose checksum is right, and whose pictures are larger than their bytes could say.
+#[test]
+fn pictures_that_their_bytes_are_too_few_for_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lvdz");
+    let kind = Kinds::Context(ScaleGroups::LumaChroma, true);
+    let case = Case(kind, Latents::Independent, ColorSpace::YcocgR, Transform::None);
+    let codec = case.codec(&case.model());
+    let noise: Vec<u8> = (0..4_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    // No bytes at all; so many that a picture of one colour could have as few; bytes that say too much at once.
+    for (size, bytes) in [([65_536; 2], vec![]), ([65_536; 2], vec![0; 1000]), ([9000; 2], noise)] {
+        write_coded(&path, &codec, size, vec![(bytes, [0; 8])]);
+        let started = std::time::Instant::now();
+        let error = read(&path, &codec).unwrap_err().to_string();
+        let [side, _] = size;
+        assert_eq!(error, "picture 0 is damaged: the bytes are no picture that this model has coded", "{side}");
+        assert!(started.elapsed().as_secs() < 60, "{side}: {:?}", started.elapsed());
+    }
 }
 
 #[test]

@@ -1,10 +1,9 @@
-//! The parameters of all experts, and the windows of pictures of every size.
+//! The parameters of all experts, and the windows of pictures of any size.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
 
 use super::gate::Gate;
 use super::rows::{Regressions, Rows};
@@ -12,9 +11,6 @@ use crate::codec::tables::doubles;
 use crate::data::view::View;
 use crate::refusal;
 use crate::run::checkpoint::Named;
-
-/// Sizes of pictures whose windows are kept.
-const LAYOUTS: usize = 64;
 
 /// The parameters of all experts.
 #[derive(Debug)]
@@ -34,8 +30,6 @@ pub struct Experts {
     /// ln of the experts' weights `[K]`, or a gate.
     pub(super) prior: Weights,
     kinds: Mutex<HashMap<Vec<bool>, Arc<Rows>>>,
-    /// Where the windows of pictures of each size lie.
-    layouts: Mutex<HashMap<[usize; 2], Arc<Vec<Window>>>>,
 }
 
 /// A window of a picture.
@@ -104,7 +98,6 @@ impl Experts {
             log_weights,
             prior,
             kinds: Mutex::default(),
-            layouts: Mutex::default(),
         })
     }
 
@@ -120,27 +113,14 @@ impl Experts {
         &self.regressions.order
     }
 
-    /// The windows of pictures of the view's size, patch by patch.
+    /// The window of a patch, counted in raster order, of pictures of the view's size.
     ///
     /// # Errors
     /// A refusal where moments are not positive definite.
-    pub fn layout(&self, view: &View) -> Result<Arc<Vec<Window>>> {
-        let size = view.size();
-        if let Some(found) = self.layouts.lock().expect("no thread panics").get(&size) {
-            return Ok(Arc::clone(found));
-        }
-        let window = |places: Vec<Option<usize>>| {
-            let there: Vec<bool> = places.iter().map(Option::is_some).collect();
-            Ok(Window { rows: self.rows(&there)?, places })
-        };
-        let made = places(view).into_iter().map(window).collect::<Result<Vec<_>>>()?;
-        let made = Arc::new(made);
-        let mut kept = self.layouts.lock().expect("no thread panics");
-        if kept.len() >= LAYOUTS {
-            kept.clear();
-        }
-        kept.insert(size, Arc::clone(&made));
-        Ok(made)
+    pub fn window(&self, view: &View, patch: usize) -> Result<Window> {
+        let places = view.places(patch);
+        let there: Vec<bool> = places.iter().map(Option::is_some).collect();
+        Ok(Window { rows: self.rows(&there)?, places })
     }
 
     /// The rows for windows of which these places are there (flags in the order of windows).
@@ -154,17 +134,4 @@ impl Experts {
         self.kinds.lock().expect("no thread panics").insert(observed.to_vec(), Arc::clone(&made));
         Ok(made)
     }
-}
-
-/// Where the windows of pictures of one size lie: for every patch the place of each of its window's numbers in the picture
-/// `[H, W, C]`, none where it sticks out.
-fn places(view: &View) -> Vec<Vec<Option<usize>>> {
-    let [height, width] = view.size();
-    let channels = view.grid.channels;
-    let shape = [1, height as i64, width as i64, channels as i64];
-    let numbers = Tensor::arange((height * width * channels) as i64, (Kind::Int64, tch::Device::Cpu)).view(shape) + 1;
-    let cut = view.cut(&numbers).get(0);
-    let flat: Vec<i64> = Vec::try_from(cut.contiguous().view(-1)).expect("numbers");
-    let place = |&number: &i64| usize::try_from(number - 1).ok();
-    flat.chunks_exact(view.numbers()).map(|window| window.iter().map(place).collect()).collect()
 }
