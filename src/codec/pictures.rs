@@ -231,10 +231,10 @@ type Step<'a> = dyn FnMut(&mut dyn Walk, &mut i16) -> Result<f64> + 'a;
 fn walk_windows(experts: &Experts, view: &View, numbers: &mut [i16], step: &mut Step) -> Result<f64> {
     let layout = experts.layout(view)?;
     let Some(first) = layout.first() else { return Ok(0.0) };
-    let (mut walk, mut bits) = (ContextWalk::new(experts, Arc::clone(&first.rows)), 0.0);
+    let (mut walk, mut bits) = (ContextWalk::new(experts, Arc::clone(&first.border)), 0.0);
     for window in layout.iter() {
-        walk.begin(&window.rows, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
-        for _ in 0..window.rows.own() {
+        walk.begin(&window.border, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
+        for _ in 0..window.border.rows.own() {
             let number = experts.context_numbers() + walk.variable();
             let place = window.places[number].context("a number of a patch that is there")?;
             bits -= step(&mut walk, &mut numbers[place])?;

@@ -58,11 +58,11 @@ impl WindowShape {
         all.filter(|&(row, col)| row < 0 || col < 0).collect()
     }
 
-    /// Numbers of the context's pixels that touch the patch: int64 `[n]`.
-    pub fn near(&self) -> Tensor {
-        let p = self.patch as i64;
-        let touches = |&(row, col): &(i64, i64)| row >= -1 && col >= -1 && col <= p;
-        let numbers = self.places().into_iter().zip(0i64..).filter(|(place, _)| touches(place)).map(|(_, i)| i);
+    /// The context's pixels that are at most `width` rows and columns away from the patch, by number: int64 `[n]`.
+    pub fn ring(&self, width: usize) -> Tensor {
+        let (p, width) = (self.patch as i64, width as i64);
+        let near = |&(row, col): &(i64, i64)| row >= -width && col >= -width && col < p + width;
+        let numbers = self.places().into_iter().zip(0i64..).filter(|(place, _)| near(place)).map(|(_, i)| i);
         Tensor::from_slice(&numbers.collect::<Vec<_>>())
     }
 
