@@ -96,6 +96,13 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
                 UNTIED,
             ]),
         ),
+        (
+            &["GateConfig.ring"],
+            own(&[
+                "patch={size: 2, context: 2, gate: {kind: ring, width: 1}, family: {kind: gaussian, scales: 3}}",
+                "teacher.patch=2",
+            ]),
+        ),
         (&["Transform.cdf53_integer"], own(&["transform=cdf53_integer"])),
         (
             &["Transform.cdf53", "ScaleGroups.one", "GaussianStart.clusters", "Covariance.low_rank"],

@@ -163,12 +163,12 @@ def windows(meta, x):
             yield np.concatenate(window, 1), np.concatenate(seen, 1)[0]
 
 
-def touching(meta):
-    """Which pixels of the context touch the patch, by an edge or a corner, in the order of the context."""
+def near(meta, width):
+    """Which pixels of the context are at most `width` rows and columns away from the patch, in the order of the context."""
     side, t = int(meta["patch_size"]), int(meta["context"])
     above = [(row, col) for row in range(-t, 0) for col in range(-t, t + side)]
     left = [(row, col) for row in range(side) for col in range(-t, 0)]
-    return np.array([row >= -1 and -1 <= col <= side for row, col in above + left])
+    return np.array([row >= -width and -width <= col < side + width for row, col in above + left])
 
 
 def features(meta, context, seen):
@@ -179,18 +179,40 @@ def features(meta, context, seen):
     mean = context[:, seen].mean(1) if seen.any() else np.zeros(context[:, 0].shape)
     deviations = context - mean[:, None]
     contrast = np.sqrt(1 + mean_square(deviations, seen))
-    near = 0.5 * np.log(1 + mean_square(deviations, seen & touching(meta)))
+    beside = 0.5 * np.log(1 + mean_square(deviations, seen & near(meta, 1)))
     numbers = np.where(seen[:, None], deviations / contrast[:, None], 0).reshape(len(context), -1)
-    return np.concatenate([numbers, np.log(contrast), near, mean / 64, np.tile(seen, (len(context), 1))], 1)
+    return np.concatenate([numbers, np.log(contrast), beside, mean / 64, np.tile(seen, (len(context), 1))], 1)
 
 
 def log_softmax(a):
     return a - log_sum(a, -1)[..., None]
 
 
+def ring(meta, t, context, seen):
+    """log of g_k h_ks [N, K, S] by the likelihoods of the pixels next to the patch."""
+    seen = np.flatnonzero(seen & near(meta, int(t["patch.gate.width"])))
+    channels, scales = context.shape[2], t["patch.scales"]
+    colours = [range(channels)] if scales.shape[1] == 1 else [[0], [1, 2]]
+    c, own = context.reshape(len(context), -1), t["patch.log_weights"]
+    joint = np.tile(np.log(np.maximum(t["patch.share"], 1e-9))[:, None] + own, (len(c), 1, 1))
+    for k in range(len(own)):
+        places = np.zeros(0, int)
+        for g, group in enumerate(colours):
+            before = len(places)
+            places = np.concatenate([places, [channels * pixel + colour for pixel in seen for colour in group]]).astype(int)
+            mean, shape = t[f"patch.mean.{g}"][k], t[f"patch.shape.{g}"][k]
+            lower = np.linalg.cholesky(shape[np.ix_(places, places)])
+            y = np.linalg.solve(lower, (c[:, places] - mean[places]).T).T[:, before:]
+            for s, scale in enumerate(scales[:, g]):
+                joint[:, k, s] += log_density(y, np.diag(lower)[before:], scale)
+    return joint - log_sum(joint.reshape(len(c), -1), 1)[:, None, None]
+
+
 def log_weights(meta, t, context, seen):
     """log of g_k h_ks [N or 1, K, S], for contexts [N, pixels, C] about the centre."""
     own = t["patch.log_weights"]
+    if "patch.gate.width" in t:
+        return ring(meta, t, context, seen)
     if "patch.gate.w1" not in t:
         return (t["prior.log_weights"][:, None] + own)[None]
     assert "prior.log_weights" not in t
@@ -268,7 +290,8 @@ def main(model, pictures, nats, reading, tolerance, share):
     found = -(alone if seen_alone else chain)(meta, t, x, reading)
     worst, relative = np.abs(found - expected).max(), (np.abs(found - expected) / np.abs(expected)).max()
     bits = (expected / (x[0].size * math.log(2))).mean()
-    kind = meta["family"] + ("" if seen_alone else " in context, with a gate" if "patch.gate.w1" in t else " in context")
+    gates = {"patch.gate.w1": " with a gate network", "patch.gate.width": " with a ring gate"}
+    kind = meta["family"] + ("" if seen_alone else " in context") + "".join(gates[name] for name in gates if name in t)
     print(f"{kind}, {reading}: {len(x)} pictures of {x.shape[1:]}, {bits:.4f} bits per dimension, "
           f"largest difference {worst:.2e} nats, {relative:.1e} of them")
     allowed = float(tolerance) + float(share) * np.abs(expected)

@@ -165,36 +165,53 @@ fn gaussians_of_both_readings_and_of_low_rank() {
 }
 
 /// Patches of `size` pixels that see `context` pixels around them.
-fn context_agrees([size, context]: [usize; 2], gated: bool, family: &str, others: &[&str], tolerance: Tolerance) {
-    let gate = if gated { "{kind: network, units: 5, rate: 0.05, experts_every: 2}" } else { "{kind: none}" };
+fn context_agrees([size, context]: [usize; 2], gate: &str, family: &str, others: &[&str], tolerance: Tolerance) {
     let family = format!("{{kind: gaussian, scales: 3, start_examples: 100, ordered_window: 1e9, {family}}}");
     let patch = format!("patch={{size: {size}, context: {context}, gate: {gate}, family: {family}}}");
     let teacher = format!("teacher.patch={size}");
-    let settings = [&[patch.as_str(), &teacher, "distill.soft={epochs: 3, batch: 48}"], others].concat();
+    let settings = [&[patch.as_str(), &teacher, UNTIED], others].concat();
     agrees(&settings, &[Stage::Soft], tolerance);
 }
 
+/// No tree and no joint EM, which patches with context have no use for.
+const UNTIED: &str = "distill={hard: {epochs: 1, batch: 0, step: {kind: constant, eta: 1.0}}, soft: {epochs: 3, batch: 48}}";
+/// Every kind of gate.
+const NONE: &str = "{kind: none}";
+const NETWORK: &str = "{kind: network, units: 5, rate: 0.05, experts_every: 2}";
+const RING: &str = "{kind: ring}";
+const WIDE_RING: &str = "{kind: ring, width: 2}";
+
 /// For models of float64.
 const EXACT: Tolerance = Tolerance { nats: 0.0, share: 1e-9 };
-/// For models of float64 with a gate, which is a network of float32.
+/// For models of float64 with a gate network, which is one of float32.
 const GATED: Tolerance = Tolerance { nats: 1e-5, share: 1e-9 };
 /// For models of float32, whose nats have no more digits where there are hundreds of them.
 const SINGLE: Tolerance = Tolerance { nats: 1e-4, share: 1e-6 };
 
 #[test]
 fn patches_with_context_of_grey_digits() {
-    context_agrees([2, 2], false, "double: true", &[], EXACT);
-    context_agrees([1, 3], true, "double: true", &[], GATED);
-    context_agrees([1, 2], false, "double: false", &[], SINGLE);
-    context_agrees([2, 1], true, "double: false", &[], SINGLE);
+    context_agrees([2, 2], NONE, "double: true", &[], EXACT);
+    context_agrees([1, 3], NETWORK, "double: true", &[], GATED);
+    context_agrees([1, 2], NONE, "double: false", &[], SINGLE);
+    context_agrees([2, 1], NETWORK, "double: false", &[], SINGLE);
 }
 
 #[test]
 fn patches_with_context_of_colours() {
     let colour = [COLOUR, "color=ycocg_r"];
-    context_agrees([2, 2], false, "double: true, scale_groups: luma_chroma", &colour, EXACT);
-    context_agrees([3, 2], true, "double: true, scale_groups: luma_chroma", &colour, GATED);
-    context_agrees([2, 4], true, "double: true", &[COLOUR, "color=rgb"], GATED);
-    context_agrees([3, 1], false, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
-    context_agrees([2, 3], true, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
+    context_agrees([2, 2], NONE, "double: true, scale_groups: luma_chroma", &colour, EXACT);
+    context_agrees([3, 2], NETWORK, "double: true, scale_groups: luma_chroma", &colour, GATED);
+    context_agrees([2, 4], NETWORK, "double: true", &[COLOUR, "color=rgb"], GATED);
+    context_agrees([3, 1], NONE, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
+    context_agrees([2, 3], NETWORK, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
+}
+
+#[test]
+fn patches_with_context_under_rings() {
+    context_agrees([2, 2], RING, "double: true", &[], EXACT);
+    context_agrees([1, 3], WIDE_RING, "double: false", &[], SINGLE);
+    let colour = [COLOUR, "color=ycocg_r"];
+    context_agrees([2, 2], WIDE_RING, "double: true, scale_groups: luma_chroma", &colour, EXACT);
+    context_agrees([3, 2], RING, "double: false, scale_groups: luma_chroma", &colour, SINGLE);
+    context_agrees([2, 3], RING, "double: true", &[COLOUR, "color=rgb"], EXACT);
 }

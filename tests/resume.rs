@@ -14,7 +14,7 @@ use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::train::{LearningParts, Training};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{
-    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, Start,
+    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, RingConfig, Start,
 };
 use lvd::patch::{self, PatchEvidence, Reading};
 use lvd::random::{Draws, rng};
@@ -107,6 +107,7 @@ fn families() -> Vec<(&'static str, PatchConfig, EmConfig)> {
     let mut all = vec![
         ("patches with context", around(GateConfig::None, &gaussian), em.clone()),
         ("patches with context and a gate", around(network, &gaussian), em.clone()),
+        ("patches with context and a ring", around(GateConfig::Ring(RingConfig::default()), &gaussian), em.clone()),
     ];
     let alone = [
         ("a tree by itself", FamilyConfig::Hclt(hclt.clone()), em.clone()),

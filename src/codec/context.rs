@@ -1,4 +1,4 @@
-//! Patches that see the pixels around them, for the coder: regressions for every kind of border, and the gate.
+//! Patches that see the pixels around them, for the coder: regressions for every kind of border, and the gates.
 //!
 //! ```text
 //! y_d = sum_j M_dj (x_j + 1/2 - centre_j) + bias_d,   z_ks(b) = (y_d without x_d's part + M_dd (b - centre_d)) / s_g
@@ -10,6 +10,7 @@
 
 pub mod gate;
 mod rows;
+mod ring;
 mod experts;
 mod walk;
 

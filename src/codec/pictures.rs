@@ -240,9 +240,9 @@ fn walk_windows(experts: &Experts, view: &View, numbers: &mut [i16], step: &mut 
     let (mut walk, mut bits) = (None, 0.0);
     for patch in 0..view.patches() {
         let window = experts.window(view, patch)?;
-        let walk = walk.get_or_insert_with(|| ContextWalk::new(experts, Arc::clone(&window.rows)));
-        walk.begin(&window.rows, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
-        for _ in 0..window.rows.own() {
+        let walk = walk.get_or_insert_with(|| ContextWalk::new(experts, Arc::clone(&window.border)));
+        walk.begin(&window.border, |number| window.places[number].map_or(0, |place| i64::from(numbers[place])));
+        for _ in 0..window.border.rows.own() {
             let number = experts.context_numbers() + walk.variable();
             let place = window.places[number].context("a number of a patch that is there")?;
             bits -= step(walk, &mut numbers[place])?;

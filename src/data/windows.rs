@@ -64,11 +64,11 @@ impl WindowShape {
         self.places().into_iter().chain((0..p).flat_map(move |row| (0..p).map(move |col| (row, col))))
     }
 
-    /// Numbers of the context's pixels that touch the patch: int64 `[n]`.
-    pub fn near(&self) -> Tensor {
-        let p = self.patch as i64;
-        let touches = |&(row, col): &(i64, i64)| row >= -1 && col >= -1 && col <= p;
-        let numbers = self.places().into_iter().zip(0i64..).filter(|(place, _)| touches(place)).map(|(_, i)| i);
+    /// The context's pixels that are at most `width` rows and columns away from the patch, by number: int64 `[n]`.
+    pub fn ring(&self, width: usize) -> Tensor {
+        let (p, width) = (self.patch as i64, width as i64);
+        let near = |&(row, col): &(i64, i64)| row >= -width && col >= -width && col < p + width;
+        let numbers = self.places().into_iter().zip(0i64..).filter(|(place, _)| near(place)).map(|(_, i)| i);
         Tensor::from_slice(&numbers.collect::<Vec<_>>())
     }
 

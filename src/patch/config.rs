@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Reading;
 use crate::refusal::Problems;
-pub use context::{ContextConfig, GateConfig, NetworkConfig};
+pub use context::{ContextConfig, GateConfig, NetworkConfig, RingConfig};
 pub use gaussian::{Covariance, GaussianConfig, GaussianStart, ScaleGroups};
 pub use hclt::HcltConfig;
 
@@ -84,13 +84,7 @@ impl PatchConfig {
     /// Note what is wrong with the values.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         problems.check(self.size > 0, format!("{path}.size"), "expected at least 1, found 0");
-        self.gate.check(&format!("{path}.gate"), problems);
-        let gated = self.gate != GateConfig::None;
-        problems.check(
-            !gated || self.context > 0,
-            format!("{path}.gate"),
-            "expected none: the patches have no context",
-        );
+        self.gate.check(self.context, &format!("{path}.gate"), problems);
         let path = format!("{path}.family");
         match &self.family {
             FamilyConfig::Hclt(hclt) => hclt.check(&path, problems),

@@ -81,6 +81,18 @@ fn every_size_has_a_bound_and_absurd_ones_end_at_once() {
 }
 
 #[test]
+fn a_ring_of_pixels_lies_within_the_context() {
+    let gate = |rest: &str| plan(&[&format!("patch={{size: 2, {rest}, family: {{kind: gaussian, scales: 2}}}}")]);
+    for width in [0, 2] {
+        let message = gate(&format!("context: 1, gate: {{kind: ring, width: {width}}}"));
+        let expected = format!("patch.gate.width: expected at least 1 and at most patch.context, 1, found {width}");
+        assert!(message.contains(&expected), "{message}");
+    }
+    let alone = gate("gate: {kind: ring}");
+    assert!(alone.contains("patch.gate: expected none: the patches have no context"), "{alone}");
+}
+
+#[test]
 fn plans_of_sizes_that_no_machine_holds_are_quick() {
     let folder = tiny();
     let sets = ["patch.family.states=8192", "latents.clusters=20000", "latents.sample=30000"];

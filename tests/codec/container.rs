@@ -14,7 +14,7 @@ use lvd::run::checkpoint::Named;
 use lvd::wavelet::Transform;
 use tch::Tensor;
 
-use super::models::{CASES, Case, Kinds, Latents, pictures, tensor, written_gaussian, written_hclt};
+use super::models::{CASES, Case, Kinds, Latents, NETWORK, pictures, tensor, written_gaussian, written_hclt};
 
 fn codec(tensors: &std::collections::BTreeMap<String, Tensor>) -> Codec {
     let shape = PictureShape { height: 8, width: 8, channels: 1, levels: 256 };
@@ -117,7 +117,7 @@ fn a_flip_or_a_cut_gives_an_error_or_the_picture_in_every_family() {
 fn pictures_that_their_bytes_are_too_few_for_are_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.lvdz");
-    let kind = Kinds::Context(ScaleGroups::LumaChroma, true);
+    let kind = Kinds::Context(ScaleGroups::LumaChroma, NETWORK);
     let case = Case(kind, Latents::Independent, ColorSpace::YcocgR, Transform::None);
     let codec = case.codec(&case.model());
     let noise: Vec<u8> = (0..4_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -10,7 +10,8 @@ use lvd::data::view::View;
 use lvd::latent_tree::{self, LatentTreeConfig};
 use lvd::mixture::{Mixture, Prior, even_weights};
 use lvd::patch::config::{
-    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, ScaleGroups, Start,
+    Covariance, FamilyConfig, GateConfig, GaussianConfig, HcltConfig, NetworkConfig, PatchConfig, RingConfig,
+    ScaleGroups, Start,
 };
 use lvd::patch::{self, PatchModel};
 use lvd::random::rng;
@@ -24,8 +25,8 @@ const CLUSTERS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kinds {
     Gaussian(ScaleGroups, Covariance),
-    /// Patches that see the pixels around them, with constant weights or a gate.
-    Context(ScaleGroups, bool),
+    /// Patches that see the pixels around them, with a gate.
+    Context(ScaleGroups, GateConfig),
     Hclt,
     /// Two heads a tree.
     Heads,
@@ -48,16 +49,27 @@ const LUMA: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::Full);
 const LEVELS: Kinds = Kinds::Gaussian(ScaleGroups::LumaChromaLevels, Covariance::Full);
 const LOW: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::LowRank { rank: 2 });
 
-pub const CASES: [Case; 16] = [
+/// Gates that look at the context.
+pub const NETWORK: GateConfig = GateConfig::Network(NetworkConfig { units: 6, rate: 2e-3, experts_every: 4 });
+pub const RING: GateConfig = GateConfig::Ring(RingConfig { width: 1 });
+
+pub const CASES: [Case; 18] = [
     Case(ONE, Latents::Independent, ColorSpace::Rgb, Transform::None),
     Case(LUMA, Latents::Independent, ColorSpace::YcocgR, Transform::None),
     Case(LUMA, Latents::Tree, ColorSpace::YcocgRMod, Transform::None),
     Case(LOW, Latents::Hidden, ColorSpace::YcocgR, Transform::Cdf53Integer),
     Case(LEVELS, Latents::Independent, ColorSpace::YcocgR, Transform::Cdf53Integer),
     Case(ONE, Latents::Tree, ColorSpace::Grey, Transform::Cdf53Integer),
-    Case(Kinds::Context(ScaleGroups::One, false), Latents::Independent, ColorSpace::Grey, Transform::None),
-    Case(Kinds::Context(ScaleGroups::LumaChroma, false), Latents::Independent, ColorSpace::YcocgR, Transform::None),
-    Case(Kinds::Context(ScaleGroups::LumaChroma, true), Latents::Independent, ColorSpace::YcocgR, Transform::None),
+    Case(Kinds::Context(ScaleGroups::One, GateConfig::None), Latents::Independent, ColorSpace::Grey, Transform::None),
+    Case(
+        Kinds::Context(ScaleGroups::LumaChroma, GateConfig::None),
+        Latents::Independent,
+        ColorSpace::YcocgR,
+        Transform::None,
+    ),
+    Case(Kinds::Context(ScaleGroups::LumaChroma, NETWORK), Latents::Independent, ColorSpace::YcocgR, Transform::None),
+    Case(Kinds::Context(ScaleGroups::LumaChroma, RING), Latents::Independent, ColorSpace::YcocgR, Transform::None),
+    Case(Kinds::Context(ScaleGroups::One, RING), Latents::Independent, ColorSpace::Grey, Transform::None),
     Case(Kinds::Hclt, Latents::Independent, ColorSpace::Grey, Transform::None),
     Case(Kinds::Hclt, Latents::Tree, ColorSpace::YcocgR, Transform::None),
     Case(Kinds::Hclt, Latents::Hidden, ColorSpace::Rgb, Transform::None),
@@ -126,8 +138,7 @@ impl Case {
             }),
             _ => FamilyConfig::Hclt(HcltConfig { states: 3, ..HcltConfig::default() }),
         };
-        let network = GateConfig::Network(NetworkConfig { units: 6, ..NetworkConfig::default() });
-        let gate = if matches!(self.0, Kinds::Context(_, true)) { network } else { GateConfig::None };
+        let gate = if let Kinds::Context(_, gate) = self.0 { gate } else { GateConfig::None };
         PatchConfig { size: self.view().grid.patch, context: self.view().context, gate, family }
     }
 

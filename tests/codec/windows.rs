@@ -1,18 +1,18 @@
 //! Patches that see the pixels around them code pictures of any size.
 
 use lvd::color::ColorSpace;
-use lvd::patch::config::ScaleGroups;
+use lvd::patch::config::{GateConfig, ScaleGroups};
 use lvd::wavelet::Transform;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tch::Tensor;
 
-use crate::models::{Case, Kinds, Latents};
+use crate::models::{Case, Kinds, Latents, NETWORK, RING};
 
 #[test]
 fn pictures_of_any_size_come_back_bit_for_bit() {
-    for gated in [false, true] {
-        let kind = Kinds::Context(ScaleGroups::LumaChroma, gated);
+    for gate in [GateConfig::None, NETWORK, RING] {
+        let kind = Kinds::Context(ScaleGroups::LumaChroma, gate);
         let case = Case(kind, Latents::Independent, ColorSpace::YcocgR, Transform::None);
         let codec = case.codec(&case.model());
         assert!(codec.takes_any_size());

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 
 use super::gate::Gate;
+use super::ring::{Ring, RingRows};
 use super::rows::{Regressions, Rows};
 use crate::codec::tables::doubles;
 use crate::data::view::View;
@@ -29,7 +30,7 @@ pub struct Experts {
     pub(super) log_weights: Vec<f64>,
     /// ln of the experts' weights `[K]`, or a gate.
     pub(super) prior: Weights,
-    kinds: Mutex<HashMap<Vec<bool>, Arc<Rows>>>,
+    kinds: Mutex<HashMap<Vec<bool>, Arc<Border>>>,
 }
 
 /// A window of a picture.
@@ -37,8 +38,17 @@ pub struct Experts {
 pub struct Window {
     /// The place of each of its numbers in the picture `[H, W, C]`; none where it sticks out.
     pub places: Vec<Option<usize>>,
-    /// The rows for what of it is there.
-    pub rows: Arc<Rows>,
+    /// What there is for its kind of border.
+    pub border: Arc<Border>,
+}
+
+/// What windows of which the same numbers are there have in common.
+#[derive(Debug)]
+pub struct Border {
+    /// What the numbers of their patches are regressed on.
+    pub rows: Rows,
+    /// The same of their rings, where these weigh the experts.
+    pub(super) ring: Option<RingRows>,
 }
 
 /// Who weighs the experts.
@@ -48,6 +58,8 @@ pub enum Weights {
     Constant(Vec<f64>),
     /// A network that looks at the context.
     Gate(Gate),
+    /// The likelihoods of the pixels next to the patch.
+    Ring(Ring),
 }
 
 impl Experts {
@@ -61,7 +73,7 @@ impl Experts {
         let given = w - own;
         let (log_weights, sizes) = doubles(&patch, "log_weights", &[-1, -1])?;
         let [count, scales] = sizes[..] else { unreachable!("two sizes were asked for") };
-        let (inverse_scales, sizes) = doubles(&patch, "scales", &[scales as i64, -1])?;
+        let (scale_grid, sizes) = doubles(&patch, "scales", &[scales as i64, -1])?;
         let groups = sizes[1];
         let (centre, _) = doubles(&patch, "centre", &[w as i64])?;
         let order: Vec<usize> = patch.integers("order", &[w as i64])?.into_iter().map(|v| v as usize).collect();
@@ -83,18 +95,23 @@ impl Experts {
             end = size;
         }
         crate::require!(end == w, "the groups of the checkpoint have {end} numbers, a window has {w}");
-        let prior = if patch.has("gate.w1") {
+        let inverse_scales: Vec<f64> = scale_grid.into_iter().map(|s| 1.0 / s).collect();
+        let regressions = Regressions { count, given, widths, order, moments };
+        let prior = if patch.has("gate.width") {
+            Weights::Ring(Ring::from_tensors(&patch, view, &regressions, &log_weights, &inverse_scales)?)
+        } else if patch.has("gate.w1") {
             Weights::Gate(Gate::from_tensors(&patch, view, count, scales)?)
         } else {
             Weights::Constant(doubles(&saved.under("prior"), "log_weights", &[count as i64])?.0)
         };
+        let range = |&v: &usize| (ranges[v].0, (ranges[v].1 - ranges[v].0 + 1) as usize);
         Ok(Self {
-            inverse_scales: inverse_scales.into_iter().map(|s| 1.0 / s).collect(),
+            inverse_scales,
             scales,
             groups,
-            ranges: order.iter().map(|&v| (ranges[v].0, (ranges[v].1 - ranges[v].0 + 1) as usize)).collect(),
-            centre: order.iter().map(|&v| centre[v]).collect(),
-            regressions: Regressions { count, given, widths, order, moments },
+            ranges: regressions.order.iter().map(range).collect(),
+            centre: regressions.order.iter().map(|&v| centre[v]).collect(),
+            regressions,
             log_weights,
             prior,
             kinds: Mutex::default(),
@@ -120,17 +137,21 @@ impl Experts {
     pub fn window(&self, view: &View, patch: usize) -> Result<Window> {
         let places = view.places(patch);
         let there: Vec<bool> = places.iter().map(Option::is_some).collect();
-        Ok(Window { rows: self.rows(&there)?, places })
+        Ok(Window { border: self.border(&there)?, places })
     }
 
-    /// The rows for windows of which these places are there (flags in the order of windows).
-    fn rows(&self, observed: &[bool]) -> Result<Arc<Rows>> {
+    /// What there is for windows of which these places are there (flags in the order of windows).
+    fn border(&self, observed: &[bool]) -> Result<Arc<Border>> {
         if let Some(found) = self.kinds.lock().expect("no thread panics").get(observed) {
             return Ok(Arc::clone(found));
         }
-        let made = Rows::new(&self.regressions, observed)
-            .ok_or_else(|| refusal!("the moments of an expert are not positive definite"))?;
-        let made = Arc::new(made);
+        let singular = || refusal!("the moments of an expert are not positive definite");
+        let rows = Rows::new(&self.regressions, observed).ok_or_else(singular)?;
+        let ring = match &self.prior {
+            Weights::Ring(ring) => Some(ring.rows(observed).ok_or_else(singular)?),
+            Weights::Constant(_) | Weights::Gate(_) => None,
+        };
+        let made = Arc::new(Border { rows, ring });
         self.kinds.lock().expect("no thread panics").insert(observed.to_vec(), Arc::clone(&made));
         Ok(made)
     }

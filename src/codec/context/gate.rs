@@ -34,7 +34,7 @@ impl Gate {
             inputs = sizes[0] as i64;
             layers.push((weights, bias));
         }
-        let near = Vec::<i64>::try_from(window.near())?.into_iter().map(|pixel| pixel as usize).collect();
+        let near = Vec::<i64>::try_from(window.ring(1))?.into_iter().map(|pixel| pixel as usize).collect();
         Ok(Self { window, experts, layers, near })
     }
 

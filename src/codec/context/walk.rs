@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::experts::{Experts, Weights};
+use super::experts::{Border, Experts, Weights};
 use super::gate::normalise_logarithms;
-use super::rows::Rows;
 use crate::codec::normals::{Normals, Span};
 use crate::codec::tables::inner;
 use crate::codec::walk::{Boundary, Walk};
@@ -14,24 +13,23 @@ use crate::codec::walk::{Boundary, Walk};
 pub struct ContextWalk<'a> {
     model: &'a Experts,
     normals: Normals,
-    rows: Arc<Rows>,
+    border: Arc<Border>,
     /// Middles about the centre of what is there, in the order of the rows: the context, then the patch so far.
     seen: Vec<f64>,
     log_weights: Vec<f64>,
 }
 
 impl<'a> ContextWalk<'a> {
-    /// Walks by these rows until [`begin`](Self::begin) says others.
+    /// Walks beside this kind of border until [`begin`](Self::begin) says another.
     #[must_use]
-    pub fn new(model: &'a Experts, rows: Arc<Rows>) -> Self {
-        Self { model, normals: Normals::default(), rows, seen: Vec::new(), log_weights: Vec::new() }
+    pub fn new(model: &'a Experts, border: Arc<Border>) -> Self {
+        Self { model, normals: Normals::default(), border, seen: Vec::new(), log_weights: Vec::new() }
     }
 
-    /// Begin a patch whose window is there as far as the rows say; `value` gives the numbers of its context, by the order of
-    /// windows.
-    pub fn begin(&mut self, rows: &Arc<Rows>, value: impl Fn(usize) -> i64) {
-        let model = self.model;
-        self.rows = Arc::clone(rows);
+    /// Begin a patch beside a kind of border; `value` gives the numbers of its context, by the order of windows.
+    pub fn begin(&mut self, border: &Arc<Border>, value: impl Fn(usize) -> i64) {
+        let (model, rows) = (self.model, &border.rows);
+        self.border = Arc::clone(border);
         self.seen.clear();
         let middle = |&place: &usize| value(model.order()[place]) as f64 + 0.5 - model.centre[place];
         self.seen.extend(rows.places[..rows.context].iter().map(middle));
@@ -54,6 +52,10 @@ impl<'a> ContextWalk<'a> {
                     self.log_weights.extend(scales.into_iter().map(|s| k + s));
                 }
             }
+            Weights::Ring(_) => {
+                let ring = border.ring.as_ref().expect("every border of such a model has rows of the ring");
+                self.log_weights = ring.log_weights(&self.seen, model.scales);
+            }
         }
         self.normals.begin(&self.log_weights, model.scales);
         self.prepare();
@@ -61,16 +63,16 @@ impl<'a> ContextWalk<'a> {
 
     /// How many numbers of the patch are known.
     fn known(&self) -> usize {
-        self.seen.len() - self.rows.context
+        self.seen.len() - self.border.rows.context
     }
 
     /// What the next number is like under every entry.
     fn prepare(&mut self) {
         let d = self.known();
-        if d == self.rows.own() {
+        if d == self.border.rows.own() {
             return;
         }
-        let (model, rows, seen) = (self.model, &self.rows, &self.seen);
+        let (model, rows, seen) = (self.model, &self.border.rows, &self.seen);
         let group = rows.group[d];
         let (mut last, mut sum, mut diagonal) = (usize::MAX, 0.0, 0.0);
         self.normals.prepare(|entry| {
@@ -85,7 +87,7 @@ impl<'a> ContextWalk<'a> {
     }
 
     fn place(&self) -> usize {
-        self.rows.places[self.seen.len()]
+        self.border.rows.places[self.seen.len()]
     }
 
     fn span(&self) -> Span {

@@ -16,6 +16,22 @@ pub enum GateConfig {
     None,
     /// A small network that looks at the context.
     Network(NetworkConfig),
+    /// The likelihoods, under every expert and scale, of the pixels next to the patch.
+    Ring(RingConfig),
+}
+
+/// A gate by the likelihoods of a ring of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RingConfig {
+    /// Pixels of the context that are at most so many rows and columns away from the patch.
+    pub width: usize,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self { width: 1 }
+    }
 }
 
 /// A gate network with two hidden layers.
@@ -37,15 +53,24 @@ impl Default for NetworkConfig {
 }
 
 impl GateConfig {
-    /// Note what is wrong with the values.
-    pub fn check(&self, path: &str, problems: &mut Problems) {
-        if let Self::Network(network) = self {
-            problems.check(network.units > 0, format!("{path}.units"), "expected at least 1, found 0");
-            problems.check(network.experts_every > 0, format!("{path}.experts_every"), "expected at least 1, found 0");
-            let fine = network.rate > 0.0 && network.rate <= 1.0;
-            let message = format!("expected more than 0 and at most 1, found {}", network.rate);
-            problems.check(fine, format!("{path}.rate"), message);
+    /// Note what is wrong with the values, for patches with so many pixels of context.
+    pub fn check(&self, context: usize, path: &str, problems: &mut Problems) {
+        match self {
+            Self::None => {}
+            Self::Network(network) => {
+                problems.check(network.units > 0, format!("{path}.units"), "expected at least 1, found 0");
+                let every = format!("{path}.experts_every");
+                problems.check(network.experts_every > 0, every, "expected at least 1, found 0");
+                let fine = network.rate > 0.0 && network.rate <= 1.0;
+                let message = format!("expected more than 0 and at most 1, found {}", network.rate);
+                problems.check(fine, format!("{path}.rate"), message);
+            }
+            Self::Ring(RingConfig { width }) => {
+                let message = format!("expected at least 1 and at most patch.context, {context}, found {width}");
+                problems.check(context == 0 || (1..=context).contains(width), format!("{path}.width"), message);
+            }
         }
+        problems.check(*self == Self::None || context > 0, path, "expected none: the patches have no context");
     }
 }
 
@@ -65,19 +90,18 @@ impl ContextConfig {
     #[must_use]
     pub fn parameters(&self, gaussian: &GaussianConfig, channels: usize, experts: usize) -> usize {
         let window = WindowShape { patch: self.patch, context: self.context, channels };
-        let (_, groups) = gaussian.scale_groups.order(window.patch_numbers() as i64);
-        let scales = gaussian.scales.pow(groups.len() as u32);
-        let (mut before, mut each) = (window.context_numbers(), scales - 1);
-        for width in groups.into_iter().map(|width| width as usize) {
-            each += width * before + width * (width + 3) / 2;
-            before += width;
-        }
+        let scales = gaussian.scales.pow(gaussian.scale_groups.count() as u32);
+        // A mean, and regressions on the numbers before; group by group this comes to the same.
+        let regressed = |numbers: usize, before: usize| numbers * before + numbers * (numbers + 3) / 2;
+        let each = scales - 1 + regressed(window.patch_numbers(), window.context_numbers());
         let gate = match self.gate {
             GateConfig::None => 0,
             GateConfig::Network(network) => {
                 let (units, outputs) = (network.units, experts + scales);
                 units * (window.features() + 1) + units * (units + 1) + outputs * (units + 1)
             }
+            // The experts' weights, and means and covariances that no likelihood of a patch given its context needs.
+            GateConfig::Ring(ring) => experts * regressed(window.ring(ring.width).numel() * channels, 0) + experts - 1,
         };
         experts * each + gate
     }

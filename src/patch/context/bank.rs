@@ -6,14 +6,14 @@
 //! ```
 //!
 //! with `n_ks` what normalises the Gaussians, a the logarithms of the scales' weights and u what a gate adds to them (0
-//! without one; the second term is 0 then).
+//! without one; the second term is 0 then). The experts of rings ([`super::ring`]) are such a bank too, with nothing given.
 
 use tch::Tensor;
 
 use super::common::Common;
 use super::expert::Expert;
 use super::factor::Factor;
-use super::weights::Weights;
+use super::weights::{Tilt, Weights};
 use crate::device::{self, Read, ReadOnly};
 
 /// Windows in one go: what is computed of them for all experts and scales stays in the cache.
@@ -27,9 +27,10 @@ pub struct Bank {
     /// Columns by number of the patch, then by expert: `[W, D' K]`.
     columns: Tensor,
     bias: Tensor,
-    /// a + n, `[S, K]`, and a alone.
+    /// a + n, `[S, K]`, and each alone.
     constants: Tensor,
     log_weights: Tensor,
+    normalisers: Tensor,
     /// `-1 / (2 s_g^2)`, `[G, S, 1]`.
     rates: Tensor,
 }
@@ -47,10 +48,12 @@ impl Bank {
         let columns = stacked(&|f| f.columns().shallow_clone(), -1).flatten(1, 2); // [W, D' K]
         let bias = stacked(&|f| f.bias().shallow_clone(), -1).flatten(0, 1);
         let log_weights = Tensor::stack(&experts.iter().map(|e| e.log_weights.shallow_clone()).collect::<Vec<_>>(), 1);
-        let constants = &log_weights + stacked(&|f| f.constants(&common.scales), 1);
+        let normalisers = stacked(&|f| f.constants(&common.scales), 1);
+        let constants = &log_weights + &normalisers;
         let rates = (common.precisions() * -0.5).unsqueeze(2).to_kind(common.kind);
-        let [constants, log_weights] = [constants, log_weights].map(|t| t.to_kind(common.kind));
-        Self { factors, columns, bias, constants, log_weights, rates }
+        let [constants, log_weights, normalisers] =
+            [constants, log_weights, normalisers].map(|t| t.to_kind(common.kind));
+        Self { factors, columns, bias, constants, log_weights, normalisers, rates }
     }
 
     /// Which numbers of a patch are observed.
@@ -74,26 +77,49 @@ impl Bank {
         weights.with_experts(if parts.is_empty() { none() } else { Tensor::cat(&parts, 0) })
     }
 
-    /// ln p(x | c, k) `[n, K]` of few windows; `tilt` is u `[n, S]`.
+    /// ln p(x | c, k) `[n, K]` of few windows; `tilt` is u ([`Tilt::scales`]).
     fn of_few(&self, windows: &Tensor, tilt: Option<Tensor>) -> Tensor {
-        let (n, experts) = (windows.size()[0], self.factors.len() as i64);
-        let y = self.bias.addmm(windows, &self.columns).square_().view([n, -1, experts]);
-        let mut joint: Option<Tensor> = None;
-        for ((start, width), g) in self.factors[0].spans().zip(0..) {
-            let squares = y.narrow(1, start, width).sum_dim_intlist([1i64].as_slice(), true, None); // [n, 1, K]
-            let rate = self.rates.get(g);
-            joint = Some(joint.unwrap_or_else(|| self.constants.unsqueeze(0)).addcmul(&squares, &rate));
-        }
-        let mut joint = joint.expect("a group"); // [n, S, K]
+        let mut joint = self.joint(windows, &self.constants); // [n, S, K]
         if let Some(tilt) = &tilt {
-            let _ = joint.g_add_(&tilt.unsqueeze(2));
+            let _ = joint.g_add_(tilt);
         }
         let most = joint.amax([1i64].as_slice(), true);
         let total = joint.g_sub_(&most).exp_().sum_dim_intlist([1i64].as_slice(), false, None).log_();
         let found = total + most.squeeze_dim(1);
         match tilt {
-            Some(tilt) => found - tilt.exp().matmul(&self.log_weights.exp()).log_(),
-            None => found,
+            // One for all experts: their weights are not normalised yet.
+            Some(tilt) if tilt.size()[2] == 1 => {
+                found - tilt.squeeze_dim(2).exp().matmul(&self.log_weights.exp()).log_()
+            }
+            _ => found,
         }
+    }
+
+    /// `constants - 1/2 sum_g q_kg / s_g^2` `[n, S, K]`.
+    fn joint(&self, windows: &Tensor, constants: &Tensor) -> Tensor {
+        let (n, experts) = (windows.size()[0], self.factors.len() as i64);
+        let y = self.bias.addmm(windows, &self.columns).square_().view([n, self.own().numel() as i64, experts]);
+        let mut joint = constants.unsqueeze(0);
+        for ((start, width), g) in self.factors[0].spans().zip(0..) {
+            let squares = y.narrow(1, start, width).sum_dim_intlist([1i64].as_slice(), true, None); // [n, 1, K]
+            joint = joint.addcmul(&squares, &self.rates.get(g));
+        }
+        joint
+    }
+
+    /// What windows `[N, W]` say of experts with weights `exp(shares)` `[K]` and of their scales:
+    /// `g_k h_ks` in proportion to `exp(shares_k + a_ks) p(window | k, s)`.
+    pub fn tilt(&self, windows: &Tensor, shares: &Tensor) -> Tilt {
+        let n = windows.size()[0];
+        let some = |start: i64| (Read(self), windows.narrow(0, start, ROWS.min(n - start)));
+        let work = (0..n.max(1)).step_by(ROWS as usize).map(some).collect();
+        let few = |(bank, windows): (Read<Self>, Tensor)| {
+            let scales = bank.0.joint(&windows, &bank.0.normalisers); // [n, S, K]
+            let total = (&scales + &bank.0.log_weights).logsumexp([1i64].as_slice(), true);
+            (total.squeeze_dim(1), scales - total)
+        };
+        let (totals, scales): (Vec<_>, Vec<_>) = device::spread(windows.device(), work, few).into_iter().unzip();
+        let experts = Tensor::cat(&totals, 0) + shares.to_kind(windows.kind());
+        Tilt { experts: experts.log_softmax(1, windows.kind()), scales: Tensor::cat(&scales, 0) }
     }
 }

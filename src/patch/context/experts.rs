@@ -13,9 +13,10 @@ use super::expert::Expert;
 use super::factor::Factor;
 use super::gate::Gate;
 use super::ordered::Case;
-use super::weights::Weights;
+use super::ring::Ring;
+use super::weights::{Tilt, Weights};
 use crate::device::{self, Read};
-use crate::patch::config::{ContextConfig, GaussianConfig};
+use crate::patch::config::{ContextConfig, GateConfig, GaussianConfig};
 use crate::patch::evidence::PatchEvidence;
 use crate::patch::gaussian::marginal::{Group, groups};
 use crate::patch::gaussian::ordered::Integers;
@@ -36,10 +37,12 @@ pub struct ContextPatches {
     /// Numbers of a window in the order of the experts: the context, then the patch group by group; int64 `[W]`.
     pub(super) order: Tensor,
     pub(super) experts: Vec<Expert>,
-    /// All experts side by side, by what is observed of a window.
+    /// All experts side by side, by what is observed of a window, and of a ring, which has fewer numbers.
     pub(super) banks: RefCell<HashMap<Vec<bool>, Rc<Bank>>>,
     pub(super) around: ContextConfig,
+    /// A network, or a ring: not both.
     pub(super) gate: Option<Gate>,
+    pub(super) ring: Option<Ring>,
     /// Steps since the training began.
     pub(super) steps: u64,
     pub(super) pseudocount: f64,
@@ -80,6 +83,10 @@ impl ContextPatches {
             floor: config.floor,
             kind: if config.double { Kind::Double } else { Kind::Float },
         };
+        let ring = match around.gate {
+            GateConfig::Ring(ring) => Some(Ring::new(ring, window, config.scale_groups, &common)),
+            GateConfig::None | GateConfig::Network(_) => None,
+        };
         Self {
             config: config.clone(),
             ranges: ranges.to_vec(),
@@ -89,6 +96,7 @@ impl ContextPatches {
             order,
             around: *around,
             gate: None,
+            ring,
             steps: 0,
             experts: Vec::new(),
             banks: RefCell::default(),
@@ -147,7 +155,18 @@ impl ContextPatches {
 
     /// The weights of experts and scales.
     pub(super) fn weights(&self, windows: &Centred) -> Weights {
-        Weights::new(self.gate.as_ref().map(|gate| gate.tilt(&windows.windows, windows.observed.as_ref())))
+        let network = || self.gate.as_ref().map(|gate| gate.tilt(&windows.windows, windows.observed.as_ref()));
+        let ring = |ring: &Ring| {
+            let part = |numbers: &Tensor| numbers.index_select(1, ring.places());
+            let observed = windows.observed.as_ref().map(part);
+            let rings = Centred { windows: part(&windows.windows), observed };
+            let parts = self.by_mask(&rings).into_iter().map(|(rows, bank)| {
+                let tilt = ring.tilt(&self.experts, &bank, &rings.windows.index_select(0, &rows));
+                (rows, tilt)
+            });
+            Tilt::joined(&parts.collect::<Vec<_>>())
+        };
+        Weights::new(self.ring.as_ref().map(ring).or_else(network))
     }
 
     /// Add the statistics of windows with posteriors `[N, K]` of the experts.
@@ -159,7 +178,7 @@ impl ContextPatches {
         let rows: Vec<Tensor> = (0..self.experts.len()).map(rows).collect();
         let work = self.experts.iter_mut().zip(&rows).enumerate().map(|(k, (expert, rows))| {
             let weights = by_expert.get(k as i64).index_select(0, rows);
-            let log_weights = tilt.rows(rows).of_scales(expert);
+            let log_weights = tilt.of_scales(k, expert, rows);
             (expert, Read(&self.common), windows.windows.index_select(0, rows), weights, log_weights)
         });
         let scales = device::spread(
@@ -172,10 +191,10 @@ impl ContextPatches {
         let Some(gate) = &mut self.gate else { return };
         let experts = &self.experts;
         gate.learn(&windows.windows, &posterior.to_kind(Kind::Float), |shown| {
-            let total = shown.scales.zeros_like();
+            let total = shown.scales.squeeze_dim(2).tr().zeros_like();
             for (k, (rows, found)) in rows.iter().zip(&scales).enumerate() {
                 if let Some(found) = found {
-                    let expected = shown.rows(rows).of_scales(&experts[k]).exp();
+                    let expected = shown.of_scales(k, &experts[k], rows).exp();
                     let weights = by_expert.get(k as i64).index_select(0, rows);
                     let _ =
                         total.shallow_clone().index_add_(1, rows, &(found - expected * weights).to_kind(Kind::Float));
@@ -185,11 +204,12 @@ impl ContextPatches {
         });
     }
 
-    /// The windows by what of them is observed: numbers of the windows, and all experts for them.
+    /// Windows, or rings, by what of them is observed: their numbers, and all experts for them.
     pub(super) fn by_mask(&self, windows: &Centred) -> Vec<(Tensor, Rc<Bank>)> {
-        let all = || Tensor::arange(windows.windows.size()[0], (Kind::Int64, windows.windows.device()));
-        let Some(observed) = &windows.observed else {
-            return vec![(all(), self.bank_for(&vec![true; self.common.numbers() as usize]))];
+        let (count, numbers) = (windows.windows.size()[0], windows.windows.size()[1]);
+        let all = || Tensor::arange(count, (Kind::Int64, windows.windows.device()));
+        let Some(observed) = windows.observed.as_ref().filter(|_| count > 0) else {
+            return vec![(all(), self.bank_for(&vec![true; numbers as usize]))];
         };
         let found = groups(observed).into_iter();
         found.map(|Group { mask, rows, .. }| (rows, self.bank_for(&mask))).collect()
@@ -204,7 +224,10 @@ impl ContextPatches {
         if (kept.len() + 1) * each as usize * self.experts.len() > MOST {
             kept.clear();
         }
-        let bank = Rc::new(Bank::new(&self.experts, self.factors(mask), &self.common));
+        let bank = Rc::new(match &self.ring {
+            Some(ring) if mask.len() == ring.places().numel() => ring.bank(&self.experts, mask),
+            _ => Bank::new(&self.experts, self.factors(mask), &self.common),
+        });
         kept.insert(mask.to_vec(), Rc::clone(&bank));
         bank
     }
@@ -262,7 +285,7 @@ impl ContextPatches {
         let work = self.experts.iter().zip(&bank.factors).enumerate().map(|(k, (expert, factor))| {
             let rows = kept.select(1, k as i64).nonzero().squeeze_dim(1);
             let case =
-                Case { integers: integers.rows(&rows), log_weights: weights.rows(&rows).of_scales(expert), window };
+                Case { integers: integers.rows(&rows), log_weights: weights.of_scales(k, expert, &rows), window };
             (Read(factor), Read(&self.common), case, rows)
         });
         let n = density.size()[0];

@@ -86,7 +86,7 @@ impl Gate {
         let scales = outputs.size()[1] - self.experts;
         Tilt {
             experts: outputs.narrow(1, 0, self.experts).log_softmax(1, outputs.kind()),
-            scales: outputs.narrow(1, self.experts, scales).tr(),
+            scales: outputs.narrow(1, self.experts, scales).unsqueeze(2),
         }
     }
 
@@ -111,7 +111,7 @@ impl Gate {
         let mean = over(&(&context * &there)) / &count;
         let about = (context - &mean) * &there;
         let contrast = (over(&about.square()) / count + 1.0).sqrt(); // [N, 1, C]
-        let near = self.window.near().to_device(windows.device());
+        let near = self.window.ring(1).to_device(windows.device());
         let (about_near, there_near) = (about.index_select(1, &near), there.index_select(1, &near));
         let near = (over(&about_near.square()) / over(&there_near).clamp_min(1.0) + 1.0).log() * 0.5;
         let features = [(about / &contrast), contrast.log(), near, mean / SPREAD, there].map(|part| part.flatten(1, 2));

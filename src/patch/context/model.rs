@@ -9,6 +9,7 @@ use super::expert::{Expert, Step};
 use super::experts::ContextPatches;
 use super::gate::Gate;
 use super::moments::{self, Moments};
+use super::ring::Ring;
 use super::sample;
 use crate::em::EmConfig;
 use crate::group::{Sum, sum_number};
@@ -101,17 +102,18 @@ impl Infer for ContextPatches {
             all.push((format!("shape.{g}"), stacked(&|e| e.regressions[g].shape.shallow_clone())));
         }
         all.extend(self.gate.iter().flat_map(Gate::tensors));
+        all.extend(self.ring.iter().flat_map(Ring::tensors));
         all
     }
 
     fn own_weights(&self) -> bool {
-        self.gate.is_some()
+        self.gate.is_some() || self.ring.is_some()
     }
 
     fn weights(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let windows = self.centred(patches, 0.0)?;
-        let tilt = self.gate.as_ref().map(|gate| gate.tilt(&windows.windows, windows.observed.as_ref()));
-        tilt.map(|tilt| tilt.experts).context("the experts have constant weights")
+        let weights = Self::weights(self, &windows);
+        weights.experts().map(Tensor::shallow_clone).context("the experts have constant weights")
     }
 }
 
@@ -297,6 +299,17 @@ impl ContextPatches {
         self.banks.get_mut().clear();
         self.gate = match self.around.gate {
             GateConfig::None => None,
+            GateConfig::Ring(ring) => {
+                let width = saved.integers("gate.width", &[])?;
+                require!(
+                    width == [ring.width as i64],
+                    "tensor {} of the checkpoint is {}, the configuration's ring has width {}",
+                    saved.name("gate.width"),
+                    width[0],
+                    ring.width
+                );
+                None
+            }
             GateConfig::Network(config) => {
                 let shares = Tensor::ones([k], (Kind::Double, self.device()));
                 let window = self.around.window(self.ranges.len());

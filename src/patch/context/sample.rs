@@ -37,7 +37,7 @@ pub(super) fn patches(
             let mine = clusters.to_device(rows.device()).index_select(0, rows).eq(k as i64).nonzero().squeeze_dim(1);
             let rows = rows.index_select(0, &mine);
             if rows.numel() > 0 {
-                let log_weights = weights.rows(&rows).of_scales(expert);
+                let log_weights = weights.of_scales(k, expert, &rows);
                 let new = draw_few(model, &windows, &rows, &bank.factors[k], &log_weights, rng);
                 drawn = drawn.index_copy(0, &rows, &new);
             }

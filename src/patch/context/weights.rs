@@ -14,7 +14,8 @@ pub struct Weights {
 pub struct Tilt {
     /// ln `g_k(c)`, `[N, K]`.
     pub experts: Tensor,
-    /// What is added to the logarithms of every expert's scales before they are normalised, `[S, N]`.
+    /// u: what is added to the logarithms of the scales' weights. `[N, S, 1]` of a network, the same for all experts, whose
+    /// weights are normalised then; `[N, S, K]` of a ring, after which they add up to 1.
     pub scales: Tensor,
 }
 
@@ -22,13 +23,24 @@ impl Tilt {
     /// What it says of some windows, by number.
     #[must_use]
     pub fn rows(&self, rows: &Tensor) -> Self {
-        Self { experts: self.experts.index_select(0, rows), scales: self.scales.index_select(1, rows) }
+        Self { experts: self.experts.index_select(0, rows), scales: self.scales.index_select(0, rows) }
     }
 
-    /// ln `h_ks(c)` of one expert, `[S, N]`.
-    pub fn of_scales(&self, expert: &Expert) -> Tensor {
-        let own = expert.log_weights.unsqueeze(1).to_kind(self.scales.kind());
-        (own + &self.scales).log_softmax(0, self.scales.kind())
+    /// ln `h_ks(c)` of expert k in some windows, `[S, n]`.
+    pub fn of_scales(&self, k: usize, expert: &Expert, rows: &Tensor) -> Tensor {
+        let scales = self.scales.select(2, (k as i64).min(self.scales.size()[2] - 1)).index_select(0, rows);
+        let own = expert.log_weights.to_kind(scales.kind());
+        (own + scales).log_softmax(1, self.scales.kind()).tr()
+    }
+
+    /// That of rows `[n]` of N from each of several tilts: all N rows, each from one of them.
+    #[must_use]
+    pub fn joined(parts: &[(Tensor, Self)]) -> Self {
+        let order = Tensor::cat(&parts.iter().map(|(rows, _)| rows).collect::<Vec<_>>(), 0).argsort(0, false);
+        let all = |of: &dyn Fn(&Self) -> &Tensor| {
+            Tensor::cat(&parts.iter().map(|(_, tilt)| of(tilt)).collect::<Vec<_>>(), 0).index_select(0, &order)
+        };
+        Self { experts: all(&|tilt| &tilt.experts), scales: all(&|tilt| &tilt.scales) }
     }
 }
 
@@ -45,15 +57,21 @@ impl Weights {
         Self::new(self.tilt.as_ref().map(|tilt| tilt.rows(rows)))
     }
 
-    /// u `[count, S]` of windows from number `start` on, where there is a gate.
+    /// u of windows from number `start` on, where there is a gate.
     #[must_use]
     pub fn scales_of(&self, start: i64, count: i64) -> Option<Tensor> {
-        self.tilt.as_ref().map(|tilt| tilt.scales.narrow(1, start, count).tr())
+        self.tilt.as_ref().map(|tilt| tilt.scales.narrow(0, start, count))
     }
 
-    /// ln `h_ks(c)` of one expert, `[S, 1]` or `[S, N]`.
-    pub fn of_scales(&self, expert: &Expert) -> Tensor {
-        self.tilt.as_ref().map_or_else(|| expert.log_weights.unsqueeze(1), |tilt| tilt.of_scales(expert))
+    /// ln `h_ks(c)` of expert k in some windows, by number: `[S, 1]` or `[S, n]`.
+    pub fn of_scales(&self, k: usize, expert: &Expert, rows: &Tensor) -> Tensor {
+        self.tilt.as_ref().map_or_else(|| expert.log_weights.unsqueeze(1), |tilt| tilt.of_scales(k, expert, rows))
+    }
+
+    /// ln `g_k(c)` `[N, K]`, where there is a gate.
+    #[must_use]
+    pub fn experts(&self) -> Option<&Tensor> {
+        self.tilt.as_ref().map(|tilt| &tilt.experts)
     }
 
     /// `[N, K]` with ln `g_k(c)` added.

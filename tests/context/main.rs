@@ -1,5 +1,7 @@
 //! Patches that see the pixels around them, against enumeration, definitions and theorems.
 
+mod ring;
+
 use std::collections::BTreeMap;
 
 use lvd::color::ColorSpace;
@@ -10,7 +12,7 @@ use lvd::em::EmConfig;
 use lvd::mixture::Mixture;
 use lvd::mixture::mask::Mask;
 use lvd::mixture::train::{LearningParts, Training};
-use lvd::patch::config::{ContextConfig, GateConfig, GaussianConfig, NetworkConfig, ScaleGroups};
+use lvd::patch::config::{ContextConfig, GateConfig, GaussianConfig, NetworkConfig, RingConfig, ScaleGroups};
 use lvd::patch::context::{ContextPatches, start};
 use lvd::patch::gaussian::GaussianPatches;
 use lvd::patch::{Infer, PatchEvidence, Reading};
@@ -33,6 +35,10 @@ fn config(groups: ScaleGroups) -> GaussianConfig {
 
 fn network() -> GateConfig {
     GateConfig::Network(NetworkConfig { units: 5, rate: 0.02, experts_every: 1 })
+}
+
+fn ring_of(width: usize) -> GateConfig {
+    GateConfig::Ring(RingConfig { width })
 }
 
 fn around(patch: usize, context: usize, gate: GateConfig) -> ContextConfig {
@@ -67,11 +73,17 @@ fn experts(groups: ScaleGroups, around: &ContextConfig, ranges: &[(i64, i64)]) -
 }
 
 fn mixture(view: View, around: &ContextConfig) -> Mixture {
-    let patches = Box::new(experts(ScaleGroups::One, around, &view.ranges()));
-    match around.gate {
-        GateConfig::None => Mixture::independent(view, patches, Tensor::from_slice(&[0.3f64, 0.7]).log()),
-        GateConfig::Network(_) => Mixture::gated(view, patches),
+    of_experts(view, experts(ScaleGroups::One, around, &view.ranges()))
+}
+
+/// With constant weights of the experts where they have none of their own.
+fn of_experts(view: View, experts: ContextPatches) -> Mixture {
+    let gated = experts.own_weights();
+    let patches = Box::new(experts);
+    if gated {
+        return Mixture::gated(view, patches);
     }
+    Mixture::independent(view, patches, Tensor::from_slice(&[0.3f64, 0.7]).log())
 }
 
 fn log_likelihood(model: &Mixture, pixels: &Tensor, reading: Reading) -> Tensor {
@@ -101,7 +113,7 @@ fn the_ordered_reading_sums_to_one_over_all_pictures_at_every_border() {
         (3, 5, 2, [2, 1]),
         (4, 3, 2, [3, 2]),
     ] {
-        for gate in [GateConfig::None, network()] {
+        for gate in [GateConfig::None, network(), ring_of(1), ring_of(shape[1])] {
             let model = mixture(view(height, width, levels, shape), &around(shape[0], shape[1], gate));
             let all = worlds(height as i64, width as i64, levels as i64);
             let sum = log_likelihood(&model, &all, Reading::Ordered).exp().sum(Kind::Double).double_value(&[]);
@@ -227,6 +239,8 @@ fn free_numbers_are_counted_as_by_hand() {
     assert_eq!(gated.parameter_count(), experts + gate);
     let network = gated.tensors().into_iter().filter(|(name, _)| name.starts_with("gate."));
     assert_eq!(network.map(|(_, tensor)| tensor.numel()).sum::<usize>(), gate);
+    // A ring of 6 numbers: their means and covariances, and the experts' weights.
+    assert_eq!(experts_of(ring_of(1)).parameter_count(), experts + 2 * (6 + 6 * 7 / 2) + 1);
 }
 
 fn experts_of(gate: GateConfig) -> ContextPatches {
@@ -262,13 +276,14 @@ fn full_em_never_lowers_the_likelihood_of_patches_given_their_contexts() {
     assert!(nats[14] > nats[0] + 1.0, "{nats:?}");
 }
 
-/// Windows whose contexts tell how strong the contrast of the patch is: a standard deviation of 4 or 0.4.
+/// Windows whose contexts tell how strong the contrast of the patch is: a standard deviation of 4 in the first half, of 0.4
+/// in the second.
 fn contrasts(n: usize) -> Tensor {
     let mut random = rng(6, "contrasts", 0);
     let normal = rand_distr::StandardNormal;
     let mut numbers = Vec::new();
     for i in 0..n {
-        let [deviation, middle] = if i % 2 == 0 { [4.0, 20.0] } else { [0.4, -20.0] };
+        let [deviation, middle] = if i < n / 2 { [4.0, 20.0] } else { [0.4, -20.0] };
         numbers.extend((0..6).map(|_| middle + random.sample::<f64, _>(normal)));
         numbers.extend((0..4).map(|_| deviation * random.sample::<f64, _>(normal)));
     }
@@ -280,14 +295,12 @@ fn nats_of_contrasts(gate: GateConfig) -> f64 {
     let x = contrasts(1000);
     let members = x.chunk(2, 0);
     let around = around(2, 1, gate);
-    let config = config(ScaleGroups::One);
+    // Contrasts of 0.4 are below what is usual, under the largest scale all the more.
+    let config = GaussianConfig { floor: 1e-3, prior_strength: 1.0, ..config(ScaleGroups::One) };
     let mut random = rng(3, "gate", 0);
     let model = start::from_members(&config, &around, &members, &[(-99, 99); 10], Device::Cpu, &mut random).unwrap();
     let view = view(6, 8, 16, [2, 1]);
-    let mut model = match gate {
-        GateConfig::None => Mixture::independent(view, Box::new(model), Tensor::from_slice(&[0.5f64, 0.5]).log()),
-        GateConfig::Network(_) => Mixture::gated(view, Box::new(model)),
-    };
+    let mut model = of_experts(view, model);
     let windows = PatchEvidence::new(&x.unsqueeze(0), Reading::Density);
     let parts = LearningParts { patches: true, prior: true };
     let mut training = Training::new(&mut model, parts, &EmConfig::default(), 100);
@@ -301,8 +314,11 @@ fn nats_of_contrasts(gate: GateConfig) -> f64 {
 #[test]
 fn a_gate_tells_from_the_context_what_constants_pay_for() {
     // Which of two equally frequent contrasts it is costs ln 2 where nobody looks at the context.
-    let (constant, gated) = (nats_of_contrasts(GateConfig::None), nats_of_contrasts(network()));
-    assert!(gated < constant - 0.5, "{gated}, with constant weights {constant}");
+    let constant = nats_of_contrasts(GateConfig::None);
+    for gate in [network(), ring_of(1)] {
+        let gated = nats_of_contrasts(gate);
+        assert!(gated < constant - 0.5, "{gate:?}: {gated}, with constant weights {constant}");
+    }
 }
 
 #[test]
@@ -334,7 +350,7 @@ fn drawn_patches_have_the_moments_of_their_regression() {
 
 #[test]
 fn pictures_are_drawn_within_their_ranges_and_marginals_are_of_prefixes() {
-    for gate in [GateConfig::None, network()] {
+    for gate in [GateConfig::None, network(), ring_of(1)] {
         let model = mixture(view(5, 7, 8, [2, 2]), &around(2, 2, gate));
         let drawn = model.view().display(&model.sample(9, &mut rng(1, "samples", 0)));
         assert_eq!(drawn.size(), [9, 5, 7, 1]);
