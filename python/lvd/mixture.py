@@ -79,14 +79,14 @@ class Mixture(Model):
     def decompose(
         self, x: np.ndarray, codes: Optional[np.ndarray] = None, reading: Optional[str] = None, seed: int = 0
     ) -> Decomposition:
-        """-log p(x) = latent + conditional - refund, for given codes [N, L] or else the most probable ones (`latents`, joint)."""
+        """-log p(x) = latent + conditional - refund, for given codes [N, L] or else every patch's most probable one (`latents`)."""
         reading = self.reading(reading)
         found = []
         x = self.view.stored(x)
         for part in self.chunks(len(x), self.positions):
             patches = self.view.cut(self.numbers(x[part], reading, seed, None, False, part.start))
             log_patch = self._log_patch(reading, np.inf, patches, None)
-            z = self.prior.most_probable(log_patch) if codes is None else np.asarray(codes)[part]
+            z = self.prior.posterior(log_patch).argmax(-1) if codes is None else np.asarray(codes)[part]
             conditional = -np.take_along_axis(log_patch, z[..., None], -1)[..., 0].sum(1)
             found.append((-self.prior.log_prob(log_patch), -self.prior.log_codes(z), conditional, z))
         empty = ((0,), (0,), (0,), (0, self.positions))
