@@ -53,6 +53,10 @@ test: setup
         cargo test --release --no-fail-fast --lib --bins --tests -- --test-threads=1
     fi
 
+# The Python package's own tests and doctests; it wants numpy, safetensors and PyYAML (`pip install ./python`).
+test-python:
+    cd python && python3 -m unittest discover -q -s tests -t .
+
 # Formatting, clippy (pedantic; what is allowed stands in Cargo.toml), documentation; licences and advisories of the
 # dependencies (deny.toml) where cargo-deny is there.
 lint: setup

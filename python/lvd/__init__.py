@@ -1,0 +1,14 @@
+"""Questions to the probabilistic circuits that lvd has distilled, in numpy: likelihoods, marginals, samples, completions, latents.
+
+    m = lvd.load("runs/mnist")
+    m.log_prob(x)                      # nats [N] of pictures uint8 [N, H, W, C] or [N, H, W]
+    m.log_prob(x, observed=mask)       # of the pixels in a mask, the rest summed out
+    m.inpaint(x, mask, n=8, seed=0)    # completions
+
+Written from docs/format.md alone, so that it is a check of the program and not a copy of it.
+"""
+
+from .model import Decomposition, Model, Refusal
+from .stage import load
+
+__all__ = ["Decomposition", "Model", "Refusal", "load"]
