@@ -192,7 +192,8 @@ fn context_agrees([size, context]: [usize; 2], gate: &str, family: &str, others:
 }
 
 /// No tree and no joint EM, which patches with context have no use for.
-const UNTIED: &str = "distill={hard: {epochs: 1, batch: 0, step: {kind: constant, eta: 1.0}}, soft: {epochs: 3, batch: 48}}";
+const UNTIED: &str =
+    "distill={hard: {epochs: 1, batch: 0, step: {kind: constant, eta: 1.0}}, soft: {epochs: 3, batch: 48}}";
 /// Every kind of gate.
 const NONE: &str = "{kind: none}";
 const NETWORK: &str = "{kind: network, units: 5, rate: 0.05, experts_every: 2}";
