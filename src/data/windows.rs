@@ -143,6 +143,7 @@ impl Windows {
     }
 
     /// Where the numbers of a patch's window lie in the picture `[H, W, C]`, none for what is outside of it.
+    #[must_use]
     pub fn places(&self, patch: usize) -> Vec<Option<usize>> {
         let [height, width] = self.size;
         let (top, left) = (patch / self.grid.cols * self.grid.patch, patch % self.grid.cols * self.grid.patch);

@@ -82,8 +82,9 @@ pub fn of_files(inputs: &[PathBuf], model: PictureShape, any_size: bool, requant
             parts.push(levelled(folder::open_files(&paths, shape)?, input)?);
         }
         for path in &paths {
-            let name = name(path.strip_prefix(root).unwrap_or(path))
-                .ok_or_else(|| refusal!("{}: its name is not UTF-8, as names in containers are: rename it", path.display()))?;
+            let name = name(path.strip_prefix(root).unwrap_or(path)).ok_or_else(|| {
+                refusal!("{}: its name is not UTF-8, as names in containers are: rename it", path.display())
+            })?;
             names.push(Some(taken.free(&name, |_| true)));
         }
     }
@@ -113,8 +114,8 @@ mod tests {
     #[test]
     fn names_lose_their_endings_and_differ() {
         let mut taken = Names::default();
-        let names =
-            ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"].map(|path| taken.free(&name(Path::new(path)).unwrap(), |_| true));
+        let names = ["a/b.png", "a/b.jpg", "c.x.png", "a/b.jpeg"]
+            .map(|path| taken.free(&name(Path::new(path)).unwrap(), |_| true));
         assert_eq!(names, ["a/b", "a/b-2", "c.x", "a/b-3"]);
     }
 }

@@ -163,7 +163,8 @@ impl Config {
         problems.check(self.distill.growing.is_none(), "distill.growing", none);
         problems.check(self.baselines.em_only.is_none(), "baselines.em_only", none);
         // A configuration that is read back has them, as they are where nothing is set.
-        let (usual, unused) = (DistillConfig::default(), "has no meaning where patch.context is more than 0: leave it out");
+        let (usual, unused) =
+            (DistillConfig::default(), "has no meaning where patch.context is more than 0: leave it out");
         problems.check(self.distill.tree == usual.tree, "distill.tree", unused);
         problems.check(self.distill.joint == usual.joint, "distill.joint", unused);
         let full = gaussian.covariance == Covariance::Full;

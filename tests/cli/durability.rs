@@ -314,10 +314,8 @@ fn features_on_a_full_disk_are_a_fault_in_a_line_and_leave_nothing_behind() {
     assert!(lvd(folder.path(), &["train-teacher", "tiny.yaml", "--run-dir", "run"]).status.success());
     let binary = assert_cmd::cargo::cargo_bin("lvd");
     // 96 pictures of 4 patches of 16 float32 are 24 KiB; files may have 16 KiB.
-    let command = format!(
-        "ulimit -f 32; exec {} teacher features tiny.yaml --run-dir run --out f.npy",
-        binary.display()
-    );
+    let command =
+        format!("ulimit -f 32; exec {} teacher features tiny.yaml --run-dir run --out f.npy", binary.display());
     let output = std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &command]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let told = text(&output.stderr);
