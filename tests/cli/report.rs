@@ -66,7 +66,7 @@ fn a_page_says_what_the_run_folder_says_and_needs_nothing_else() {
     let samples = select(&page, "img[alt$='stage joint']")[0].attr("src").unwrap();
     let png = STANDARD.decode(samples.strip_prefix("data:image/png;base64,").unwrap()).unwrap();
     let picture = image::load_from_memory(&png).unwrap().to_luma8();
-    assert_eq!(picture.dimensions(), (8 * 65, 4 * 65));
+    assert_eq!(picture.dimensions(), (8 * 68, 4 * 68));
     assert!(picture.pixels().any(|p| p.0[0] > 100));
     assert!(select(&page, "img").iter().all(|img| !img.attr("alt").unwrap().is_empty()));
     // A curve for every stage with more than its start; the growing rounds' decisions as a table.
