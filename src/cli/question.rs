@@ -124,13 +124,13 @@ pub(super) struct ScoreArgs {
     /// The table to write.
     #[arg(long, value_name = "FILE.csv")]
     out: PathBuf,
-    /// The pixels A of log `p(x_A)`, as in `lvd inpaint`.
+    /// The pixels A whose probability is asked, as in `lvd inpaint`.
     #[arg(long, default_value = "all")]
     observed: MaskWords,
     /// The mask says what is not asked.
     #[arg(long)]
     invert: bool,
-    /// The pixels B that are given: log `p(x_A` | `x_B`).
+    /// The pixels B that are given: the probability of A given B.
     #[arg(long, default_value = "none")]
     given: MaskWords,
     /// A sheet of pictures and, beside each, the bits of its patches given all others: bright is odd.

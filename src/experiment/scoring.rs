@@ -35,7 +35,7 @@ struct Row {
     bits_per_dimension: f64,
 }
 
-/// log `p(x_A` | `x_B`) in nats of every picture, as CSV: its name or number, nats, bits per dimension of what is asked and not
+/// `log p(x_A | x_B)` in nats of every picture, as CSV: its name or number, nats, bits per dimension of what is asked and not
 /// given. With a map, the bits of every patch given all others, as a heat map beside each picture.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -
 }
 
 impl Asked {
-    /// log `p(x_A` | `x_B`) in nats of a batch's pictures, and how many numbers are asked and not given; `plain` where everything
+    /// `log p(x_A | x_B)` in nats of a batch's pictures, and how many numbers are asked and not given; `plain` where everything
     /// is asked and nothing given.
     fn log_conditional(
         &self,
