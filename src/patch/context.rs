@@ -7,7 +7,8 @@
 //! in raster order of patches, c the pixels around a patch that come before it ([`crate::data::windows`]). Every factor is
 //! normalised, so the picture's probability is exact; what it cannot give are marginals of arbitrary pixels. With a gate
 //! ([`gate`], [`ring`]) this is a conditional sum-product network (Shao et al. 2020); with pixels as patches and a gate of
-//! quadratic forms, as that of rings, it is the mixture of conditional Gaussian scale mixtures of Theis, Hosseini and Bethge (2012).
+//! quadratic forms, as that of rings, it is the mixture of conditional Gaussian scale mixtures of Theis, Hosseini and
+//! Bethge (2012).
 
 pub mod common;
 pub mod expert;

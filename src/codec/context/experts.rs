@@ -65,7 +65,7 @@ pub enum Weights {
     /// A network that looks at the context.
     Gate(Gate),
     /// The likelihoods of the pixels next to the patch.
-    Ring(Ring),
+    Ring(Box<Ring>),
 }
 
 impl Experts {
@@ -104,7 +104,8 @@ impl Experts {
         let inverse_scales: Vec<f64> = scale_grid.into_iter().map(|s| 1.0 / s).collect();
         let regressions = Regressions { count, given, widths, order, moments };
         let prior = if patch.has("gate.width") {
-            Weights::Ring(Ring::from_tensors(&patch, view, &regressions, &log_weights, &inverse_scales)?)
+            let ring = Ring::from_tensors(&patch, view, &regressions, &log_weights, &inverse_scales)?;
+            Weights::Ring(Box::new(ring))
         } else if patch.has("gate.w1") {
             Weights::Gate(Gate::from_tensors(&patch, view, count, scales)?)
         } else {

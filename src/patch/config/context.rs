@@ -100,7 +100,7 @@ impl ContextConfig {
                 let (units, outputs) = (network.units, experts + scales);
                 units * (window.features() + 1) + units * (units + 1) + outputs * (units + 1)
             }
-            // The experts' weights, and means and covariances that no likelihood of a patch given its context needs.
+            // The experts' weights, and of each the ring's mean and covariance, on which nothing depends under other gates.
             GateConfig::Ring(ring) => experts * regressed(window.ring(ring.width).numel() * channels, 0) + experts - 1,
         };
         experts * each + gate

@@ -57,7 +57,6 @@ impl Ring {
     }
 
     /// The window's number at each place of the ring, group by group: int64 `[R]`.
-    #[must_use]
     pub fn places(&self) -> &Tensor {
         &self.places
     }
@@ -96,7 +95,6 @@ impl Ring {
 }
 
 /// The window's number at each place of its ring, group by group: int64 `[R]`.
-#[must_use]
 pub fn places(width: usize, window: WindowShape, groups: ScaleGroups) -> Tensor {
     let (pixels, channels) = (window.ring(width), window.channels as i64);
     let channel = Tensor::arange(channels, (Kind::Int64, pixels.device()));
