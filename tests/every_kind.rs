@@ -101,6 +101,7 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             own(&[
                 "patch={size: 2, context: 2, gate: {kind: ring, width: 1}, family: {kind: gaussian, scales: 3}}",
                 "teacher.patch=2",
+                UNTIED,
             ]),
         ),
         (&["Transform.cdf53_integer"], own(&["transform=cdf53_integer"])),
