@@ -5,8 +5,9 @@
 //! 3 D^2 for every pair whose statistics are kept (its distance once more, and its outer product). Medians; nothing here is
 //! a test. Notes and history: `benches/NOTES.md`.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use lvd::em::EmConfig;
 use lvd::patch::config::GaussianConfig;
@@ -15,6 +16,7 @@ use lvd::patch::{Infer, Learn};
 use lvd::{device, random};
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
+use timing::median;
 
 const SIDE: i64 = 8;
 const DIMENSIONS: i64 = SIDE * SIDE * 3;
@@ -37,19 +39,6 @@ fn main() {
     for components in [16, 64, 256] {
         measure(components);
     }
-}
-
-fn median(mut call: impl FnMut()) -> f64 {
-    call();
-    let mut seconds: Vec<f64> = (0..REPEATS)
-        .map(|_| {
-            let start = Instant::now();
-            call();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds[REPEATS / 2]
 }
 
 /// Smooth patches of different brightness and contrast, dequantised.
@@ -75,7 +64,7 @@ fn measure(components: i64) {
     let x = patches(PATCHES, 1 << 20);
     let seen = model.complete(&x);
     let whitener = Tensor::rand([DIMENSIONS, DIMENSIONS], (Kind::Float, Device::Cpu));
-    let gemm = median(|| {
+    let gemm = median(REPEATS, || {
         for _ in 0..components {
             let _ = black_box(x.matmul(&whitener));
         }
@@ -83,12 +72,12 @@ fn measure(components: i64) {
     // A whitening's triangle has half the D^2 multiplications and additions of a plain product.
     let square = (PATCHES * DIMENSIONS * DIMENSIONS) as f64 / 1e9;
     let rate = 2.0 * square * components as f64 / gemm;
-    let expectation = median(|| {
+    let expectation = median(REPEATS, || {
         let _ = black_box(model.log_likelihood(&seen).expect("patches fit"));
     });
     model.begin(&EmConfig::default(), 6e5);
     let mut kept = 0.0;
-    let whole = median(|| {
+    let whole = median(REPEATS, || {
         for _ in 0..MICRO {
             let posterior = model.log_likelihood(&seen).expect("patches fit").softmax(1, Kind::Float);
             kept = posterior.ge(1e-3).sum(Kind::Int64).double_value(&[]) / PATCHES as f64;

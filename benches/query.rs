@@ -4,8 +4,9 @@
 //! and deviation of what is missing. A first call, whose time does not count, sets up what depends on the mask alone. Medians;
 //! nothing here is a test. Notes and history: `benches/NOTES.md`.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use lvd::color::ColorSpace;
 use lvd::data::patches::Region;
@@ -21,6 +22,7 @@ use lvd::query::conditional;
 use lvd::random::{Draws, rng};
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
+use timing::median;
 
 const PICTURES: usize = 64;
 const REPEATS: usize = 5;
@@ -90,19 +92,6 @@ fn members(clusters: u64, view: &View, density: bool) -> Vec<Tensor> {
     (0..clusters).map(of).collect()
 }
 
-fn median(mut call: impl FnMut()) -> f64 {
-    call();
-    let mut seconds: Vec<f64> = (0..REPEATS)
-        .map(|_| {
-            let start = Instant::now();
-            call();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds[REPEATS / 2]
-}
-
 fn measure(name: &str, model: &Mixture) {
     let view = model.view();
     let PictureShape { height, width, channels, .. } = view.shape();
@@ -112,18 +101,22 @@ fn measure(name: &str, model: &Mixture) {
     let draws = Draws { seed: 1, purpose: "bench", pass: 0, pictures: &numbers };
     let whole = || model.evidence(&pixels, model.readings()[0], &draws).expect("pictures of the view");
     let all = whole();
-    let likelihood = median(|| drop(black_box(conditional::log_likelihood(model, &all).expect("whole pictures"))));
+    let likelihood =
+        median(REPEATS, || drop(black_box(conditional::log_likelihood(model, &all).expect("whole pictures"))));
     let size = [height as i64, width as i64];
     for (missing, mask) in
         [("lower half", Mask::top(size[0], size[1])), ("chessboard", Mask::chessboard(size[0], size[1]))]
     {
         let part = model.observe(whole(), &mask).expect("a mask of the pictures' size");
         let random = &mut rng(1, "bench", 3);
-        let marginal = median(|| drop(black_box(conditional::log_likelihood(model, &part).expect("exact marginals"))));
-        let one = median(|| drop(black_box(conditional::samples(model, &part, 1, random).expect("conditionals"))));
+        let marginal =
+            median(REPEATS, || drop(black_box(conditional::log_likelihood(model, &part).expect("exact marginals"))));
+        let one =
+            median(REPEATS, || drop(black_box(conditional::samples(model, &part, 1, random).expect("conditionals"))));
         let eight =
-            median(|| drop(black_box(conditional::samples(model, &part, 8, random).expect("conditionals")))) / 8.0;
-        let moments = median(|| drop(black_box(conditional::moments(model, &part).expect("conditionals"))));
+            median(REPEATS, || drop(black_box(conditional::samples(model, &part, 8, random).expect("conditionals"))))
+                / 8.0;
+        let moments = median(REPEATS, || drop(black_box(conditional::moments(model, &part).expect("conditionals"))));
         let times = |seconds: f64| seconds / likelihood;
         println!(
             "{name:>34} {missing:>11} {:>14.3} {:>8.2} {:>8.2} {:>8.2} {:>8.2}",

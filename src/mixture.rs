@@ -261,6 +261,24 @@ impl Mixture {
     /// # Errors
     /// As [`Mixture::evidence`].
     pub fn evidence_of(&self, view: &View, pixels: &Tensor, reading: Reading, draws: &Draws) -> Result<PatchEvidence> {
+        self.check_reading(reading)?;
+        let pixels = pixels.to_device(self.patches.device());
+        let values = match reading {
+            Reading::Density => view.dequantised(&pixels, draws),
+            Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
+        };
+        let evidence = PatchEvidence::new(&values, reading);
+        Ok(match view.observed() {
+            Some(observed) => evidence.with_observed(&observed),
+            None => evidence,
+        })
+    }
+
+    /// Refuse a reading that this model has not.
+    ///
+    /// # Errors
+    /// A refusal that names those that it has.
+    pub fn check_reading(&self, reading: Reading) -> Result<()> {
         let readings = self.readings();
         if reading == Reading::Ordered && readings == [Reading::Density] {
             return Err(refusal!(
@@ -274,16 +292,7 @@ impl Mixture {
             reading.name(),
             readings.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
         );
-        let pixels = pixels.to_device(self.patches.device());
-        let values = match reading {
-            Reading::Density => view.dequantised(&pixels, draws),
-            Reading::Exact | Reading::Ordered => view.integers(&pixels)?,
-        };
-        let evidence = PatchEvidence::new(&values, reading);
-        Ok(match view.observed() {
-            Some(observed) => evidence.with_observed(&observed),
-            None => evidence,
-        })
+        Ok(())
     }
 }
 

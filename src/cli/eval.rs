@@ -10,6 +10,7 @@ use super::pictures::PictureArgs;
 use crate::device::{self, DeviceChoice};
 use crate::experiment::eval::{self, Request};
 use crate::experiment::protocol::Protocol;
+use crate::experiment::subject::Wanted;
 use crate::mixture::observed::Observed;
 use crate::patch::Reading;
 use crate::require;
@@ -54,8 +55,7 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
     );
     let device = device::open(args.device, cuda)?;
     let request = Request {
-        wanted: args.pictures.wanted()?,
-        protocol: args.protocol,
+        wanted: Wanted { protocol: args.protocol, ..args.pictures.wanted()? },
         reading: args.reading,
         draws: args.draws as usize,
         observed: args.observed,

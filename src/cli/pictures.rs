@@ -50,6 +50,7 @@ impl PictureArgs {
             data: self.data.as_ref().map(with_format).transpose()?,
             requantise: self.requantise,
             split: self.split,
+            protocol: None,
             root: self.data_root.clone(),
         })
     }

@@ -71,8 +71,9 @@ pub(super) struct SampleArgs {
     device: DeviceChoice,
 }
 
+/// Pictures that are completed.
 #[derive(Debug, Args)]
-pub(super) struct InpaintArgs {
+struct Completed {
     #[command(flatten)]
     common: Common,
     /// The pixels that are observed: all, none, top, bottom, left, right, center:SIDE, chessboard, box:ROW,COLUMN,HEIGHT,WIDTH,
@@ -82,39 +83,37 @@ pub(super) struct InpaintArgs {
     /// The mask says what is missing.
     #[arg(long)]
     invert: bool,
-    /// Samples of the rest of every picture.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    count: u32,
     /// Only the first so many pictures.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     first: u32,
-    /// A sheet to look at: original, observed, samples, mean, standard deviation.
+    /// A sheet to look at: a row for every picture, the original and what is observed of it first.
     #[arg(long, value_name = "FILE.png")]
     out: Option<PathBuf>,
-    /// The samples, uint8 [N, count, H, W, C].
+    /// The completions, uint8 [N, H, W, C] or, of inpaint, [N, count, H, W, C].
     #[arg(long, value_name = "FILE.npy")]
     npy: Option<PathBuf>,
+}
+
+impl Completed {
+    fn open(&self, cuda: Option<&Path>) -> Result<(Asked, Targets)> {
+        let targets = Targets { png: self.out.clone(), npy: self.npy.clone() };
+        Ok((self.common.open(Some(self.first), cuda)?, targets))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InpaintArgs {
+    #[command(flatten)]
+    completed: Completed,
+    /// Samples of the rest of every picture.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
-    common: Common,
-    /// The pixels that are observed, as in `lvd inpaint`.
-    #[arg(long, default_value = "top")]
-    observed: MaskWords,
-    /// The mask says what is missing.
-    #[arg(long)]
-    invert: bool,
-    /// Only the first so many pictures.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    first: u32,
-    /// A sheet to look at: original, observed, completion.
-    #[arg(long, value_name = "FILE.png")]
-    out: Option<PathBuf>,
-    /// The completions, uint8 [N, H, W, C].
-    #[arg(long, value_name = "FILE.npy")]
-    npy: Option<PathBuf>,
+    completed: Completed,
 }
 
 #[derive(Debug, Args)]
@@ -182,16 +181,18 @@ pub(super) fn sample(args: &SampleArgs, cuda: Option<&Path>) -> Result<String> {
 }
 
 pub(super) fn inpaint(args: &InpaintArgs, cuda: Option<&Path>) -> Result<String> {
-    let wanted = Inpainting { observed: args.observed.clone(), inverted: args.invert, samples: args.count as usize };
-    let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
-    let said = drawing::inpaint(&args.common.open(Some(args.first), cuda)?, &wanted, &targets)?;
-    Ok(told(&said, args.common.json))
+    let InpaintArgs { completed, count } = args;
+    let wanted =
+        Inpainting { observed: completed.observed.clone(), inverted: completed.invert, samples: *count as usize };
+    let (asked, targets) = completed.open(cuda)?;
+    Ok(told(&drawing::inpaint(&asked, &wanted, &targets)?, completed.common.json))
 }
 
 pub(super) fn explain(args: &ExplainArgs, cuda: Option<&Path>) -> Result<String> {
-    let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
-    let asked = args.common.open(Some(args.first), cuda)?;
-    Ok(told(&drawing::explained(&asked, &args.observed, args.invert, &targets)?, args.common.json))
+    let completed = &args.completed;
+    let (asked, targets) = completed.open(cuda)?;
+    let said = drawing::explained(&asked, &completed.observed, completed.invert, &targets)?;
+    Ok(told(&said, completed.common.json))
 }
 
 pub(super) fn score(args: &ScoreArgs, cuda: Option<&Path>) -> Result<String> {

@@ -17,6 +17,8 @@ use crate::{refusal, require};
 
 /// Name of the array of pictures, as stored in the archive.
 const ENTRY: &str = "data.npy";
+/// What is wrong with an array that is not [`countable`].
+const UNCOUNTABLE: &str = "broken npy array: its shape has more elements than can be counted";
 
 /// Pictures of a `.npy` file, mapped.
 ///
@@ -86,9 +88,27 @@ fn entry(path: &Path) -> Result<(Source, usize, usize)> {
     Ok((unpacked, 0, length))
 }
 
+/// Flags of a `.npy` array of any shape, bool or uint8 (true where it is not 0), in C order, and the shape.
+///
+/// # Errors
+/// A refusal where the file is no such array.
+pub fn read_flags(path: &Path) -> Result<(Vec<usize>, Vec<bool>)> {
+    let (source, name) = (source::map(path)?, path.display().to_string());
+    let bytes = (*source).as_ref();
+    require!(countable(bytes), "{name}: {UNCOUNTABLE}");
+    match ArrayViewD::<bool>::view_npy(bytes) {
+        Ok(view) => Ok((view.shape().to_vec(), view.iter().copied().collect())),
+        Err(ViewNpyError::WrongDescriptor(_)) => {
+            let (dims, offset) = array(&name, bytes)?;
+            Ok((dims, bytes[offset..].iter().map(|&flag| flag != 0).collect()))
+        }
+        Err(other) => Err(refusal!("{name}: broken npy array: {other}")),
+    }
+}
+
 /// Shape of a `.npy` array of bytes in C order, and where its first element lies.
 fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
-    require!(countable(bytes), "{name}: broken npy array: its shape has more elements than can be counted");
+    require!(countable(bytes), "{name}: {UNCOUNTABLE}");
     let view = ArrayViewD::<u8>::view_npy(bytes).map_err(|e| match e {
         ViewNpyError::WrongDescriptor(found) => {
             refusal!("{name}: element type is {found}, expected '|u1' (save it with .astype('uint8'))")

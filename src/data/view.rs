@@ -156,6 +156,14 @@ impl View {
         (0..pixels).flat_map(|pixel| by_channel.iter().map(move |ranges| ranges[pixel])).collect()
     }
 
+    /// Patches `[.., D]` as integers, int64, that are moved to the nearest end of their range where they lie beyond it.
+    pub fn bounded(&self, patches: &Tensor) -> Tensor {
+        let (ranges, values) = (self.ranges(), patches.to_kind(Kind::Int64));
+        let own = ranges[ranges.len() - self.variables()..].iter().zip(0i64..);
+        let columns: Vec<Tensor> = own.map(|((low, high), v)| values.select(-1, v).clamp(*low, *high)).collect();
+        Tensor::stack(&columns, -1)
+    }
+
     /// Whether patches of integers belong to this view.
     #[must_use]
     pub fn has_integers(&self) -> bool {

@@ -9,9 +9,8 @@ use tch::Device;
 use super::coding_input::{Input, of_files, of_split};
 use super::config::Config;
 use super::models::{self, MODEL};
-use super::read;
 use super::stage::Stage;
-use super::subject::{check_current, last_stage};
+use super::subject::trained;
 use crate::codec::container::{self, check_of};
 use crate::codec::{Codec, Header, Stored};
 use crate::data::Split;
@@ -74,14 +73,7 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
         "{}: is there already and is no container: name another file",
         out.display()
     );
-    let folder = RunFolder::read(run)?;
-    let mut config = read::of_run(&folder)?;
-    device::set_threads(config.compute.threads)?;
-    if let Some(root) = &request.root {
-        config.data.root = Some(root.clone());
-    }
-    let stage = request.stage.map_or_else(|| last_stage(&folder), Ok)?;
-    check_current(&folder, &config, stage)?;
+    let (folder, config, stage) = trained(run, request.stage, request.root.as_deref())?;
     let Opened { codec, hash } = opened(&folder, &config, stage)?;
     let shape = codec.view().shape();
     let inputs = if request.inputs.is_empty() {

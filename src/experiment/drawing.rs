@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::question::{Asked, write_npy};
+use super::question::Asked;
 use super::stage::Stage;
 use super::subject;
 use crate::data::sheet::{self, Sheet};
@@ -15,6 +15,7 @@ use crate::query::mask::MaskWords;
 use crate::query::{conditional, explain, pixels};
 use crate::random::rng;
 use crate::require;
+use crate::run::array::ArrayWriter;
 use crate::run::{atomic_write, interrupt, progress};
 
 /// Pictures drawn in one go.
@@ -33,13 +34,43 @@ pub struct Targets {
     pub npy: Option<PathBuf>,
 }
 
+/// The files that are being written.
+struct Files {
+    array: Option<ArrayWriter>,
+    png: Option<PathBuf>,
+    /// Rows of the sheet `[N, cells, h, w, C]`, where one is written.
+    rows: Vec<Tensor>,
+}
+
 impl Targets {
-    fn check(&self) -> Result<()> {
+    /// For an array of so many rows.
+    fn open(&self, rows: usize) -> Result<Files> {
         require!(
             self.png.is_some() || self.npy.is_some(),
             "nothing to write: name a picture (--out) or an array (--npy)"
         );
-        Ok(())
+        let array = self.npy.as_ref().map(|path| ArrayWriter::new(path, rows));
+        Ok(Files { array, png: self.png.clone(), rows: Vec::new() })
+    }
+}
+
+impl Files {
+    /// Rows of the array, and the rows of the sheet that show them.
+    fn add(&mut self, array: &Tensor, rows: Tensor) -> Result<()> {
+        if self.png.is_some() {
+            self.rows.push(rows);
+        }
+        self.array.as_mut().map_or(Ok(()), |writer| writer.append(array))
+    }
+
+    /// Write what is left; the cells of a row side by side, or so many pictures in a row.
+    fn finish(self, view: &View, a_row: Option<i64>) -> Result<()> {
+        if let Some(writer) = self.array {
+            writer.finish()?;
+        }
+        let Some(path) = &self.png else { return Ok(()) };
+        let rows = Tensor::cat(&self.rows, 0);
+        write_sheet(path, &rows.flatten(0, 1), view, a_row.unwrap_or(rows.size()[1]))
     }
 }
 
@@ -55,28 +86,21 @@ pub fn sample(
     targets: &Targets,
     device: Device,
 ) -> Result<Value> {
-    targets.check()?;
+    let mut files = targets.open(count)?;
     let _guard = tch::no_grad_guard();
     let (config, stage, model) = subject::model(run, stage, device)?;
     let seed = seed.unwrap_or(config.seed);
     let bar = progress::bar("sample", count as u64);
-    let mut all = Vec::new();
     for start in (0..count).step_by(AT_ONCE) {
         interrupt::check()?;
         let some = AT_ONCE.min(count - start);
         let drawn = model.sample(some, &mut rng(seed, "new pictures", start as u64));
-        all.push(model.view().display(&drawn).to_device(Device::Cpu));
+        let pictures = model.view().display(&drawn).to_device(Device::Cpu);
+        files.add(&pictures, pictures.unsqueeze(1))?;
         bar.inc(some as u64);
     }
     bar.finish_and_clear();
-    let pictures = Tensor::cat(&all, 0);
-    if let Some(path) = &targets.npy {
-        write_npy(path, &pictures)?;
-    }
-    if let Some(path) = &targets.png {
-        let a_row = (count as f64).sqrt().ceil() as i64;
-        write_sheet(path, &pictures, model.view(), a_row)?;
-    }
+    files.finish(model.view(), Some((count as f64).sqrt().ceil() as i64))?;
     Ok(json!({"stage": stage, "pictures": count, "seed": seed}))
 }
 
@@ -97,12 +121,12 @@ pub struct Inpainting {
 /// # Errors
 /// Where the model has no such conditional, the mask does not fit, or a file cannot be written.
 pub fn inpaint(asked: &Asked, wanted: &Inpainting, targets: &Targets) -> Result<Value> {
-    targets.check()?;
+    let mut files = targets.open(asked.count)?;
     let masks = asked.masks(&wanted.observed, wanted.inverted)?;
     let view = *asked.subject.model.view();
     let [height, width] = view.size().map(|n| n as i64);
     let channels = view.shape().channels as i64;
-    let (mut rows, mut drawn, mut with_moments) = (Vec::new(), Vec::new(), true);
+    let with_moments = view.context == 0;
     let most = (COMPLETIONS / wanted.samples.max(1)).max(1);
     asked.each("inpaint", most, |model, batch| {
         let evidence = asked.evidence(batch, Some(&masks))?;
@@ -113,24 +137,14 @@ pub fn inpaint(asked: &Asked, wanted: &Inpainting, targets: &Targets) -> Result<
         let samples = samples.view([b, -1, height, width, channels]);
         let mut row = shown(&view, &batch.pixels, masks.of(&batch.indices)?.observed());
         row.push(samples.shallow_clone());
-        if model.view().context > 0 {
-            with_moments = false;
-        } else {
+        if with_moments {
             let moments = conditional::moments(model, &evidence)?;
             let mean = pixels::mean(&view, &moments.mean, asked.reading).to_device(Device::Cpu);
             row.extend([mean.unsqueeze(1), deviations(&view, &moments.variance).unsqueeze(1)]);
         }
-        rows.push(Tensor::cat(&row, 1));
-        drawn.push(samples);
-        Ok(())
+        files.add(&samples, Tensor::cat(&row, 1))
     })?;
-    if let Some(path) = &targets.npy {
-        write_npy(path, &Tensor::cat(&drawn, 0))?;
-    }
-    if let Some(path) = &targets.png {
-        let rows = Tensor::cat(&rows, 0);
-        write_sheet(path, &rows.flatten(0, 1), &view, rows.size()[1])?;
-    }
+    files.finish(&view, None)?;
     let samples = format!("{} samples", wanted.samples);
     let mut columns = vec!["original", "observed", samples.as_str()];
     if with_moments {
@@ -147,27 +161,20 @@ pub fn inpaint(asked: &Asked, wanted: &Inpainting, targets: &Targets) -> Result<
 /// # Errors
 /// As those of [`inpaint`].
 pub fn explained(asked: &Asked, observed: &MaskWords, inverted: bool, targets: &Targets) -> Result<Value> {
-    targets.check()?;
+    let mut files = targets.open(asked.count)?;
     let masks = asked.masks(observed, inverted)?;
     let view = *asked.subject.model.view();
-    let (mut rows, mut best, mut nats) = (Vec::new(), Vec::new(), Vec::new());
+    let mut nats = Vec::new();
     asked.each("explain", asked.batch, |model, batch| {
         let evidence = asked.evidence(batch, Some(&masks))?;
         let found = explain::explain(model, &evidence)?;
         let pictures = pixels::drawn(&view, &found.patches).to_device(Device::Cpu);
         let mut row = shown(&view, &batch.pixels, masks.of(&batch.indices)?.observed());
         row.push(pictures.unsqueeze(1));
-        rows.push(Tensor::cat(&row, 1));
-        best.push(pictures);
         nats.extend(Vec::<f64>::try_from(found.log_probability)?);
-        Ok(())
+        files.add(&pictures, Tensor::cat(&row, 1))
     })?;
-    if let Some(path) = &targets.npy {
-        write_npy(path, &Tensor::cat(&best, 0))?;
-    }
-    if let Some(path) = &targets.png {
-        write_sheet(path, &Tensor::cat(&rows, 0).flatten(0, 1), &view, 3)?;
-    }
+    files.finish(&view, None)?;
     let mut said = asked.about();
     said["columns"] = json!(["original", "observed", "most probable with its latents"]);
     said["log_joint_nats"] = json!(nats);
@@ -187,13 +194,12 @@ fn shown(view: &View, originals: &Tensor, observed: &Tensor) -> Vec<Tensor> {
 /// Standard deviations of pixels as a heat map u8 `[B, h, w, C]`: the root of the mean variance of a pixel's numbers, white at
 /// half of all levels.
 fn deviations(view: &View, variance: &Tensor) -> Tensor {
-    let channels = view.grid.channels as i64;
     let [height, width] = view.size().map(|n| n as i64);
     let whole = view.grid.assemble(variance).narrow(1, 0, height).narrow(2, 0, width);
     let deviation = whole.mean_dim([3i64].as_slice(), true, Kind::Double).sqrt();
     let levels = view.shape().levels as f64;
     let bright = (deviation * 2.0).clamp(0.0, levels - 1.0).round().to_kind(Kind::Uint8);
-    bright.expand([-1, -1, -1, channels.max(view.shape().channels as i64)], false).to_device(Device::Cpu)
+    bright.expand([-1, -1, -1, view.shape().channels as i64], false).to_device(Device::Cpu)
 }
 
 /// Write pictures u8 `[N, h, w, C]` as a sheet.

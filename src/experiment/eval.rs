@@ -26,8 +26,6 @@ use crate::{device, refusal, require};
 pub struct Request {
     /// Which model, and which pictures.
     pub wanted: Wanted,
-    /// The protocol that the user expects.
-    pub protocol: Option<Protocol>,
     /// Which number stands for log P(x); the one that the model learned from where none is named.
     pub reading: Option<Reading>,
     /// Draws of the noise for the density reading.
@@ -65,15 +63,6 @@ pub fn evaluate(run: &Path, request: &Request, device: Device) -> Result<Report>
     let started = Instant::now();
     let subject = Subject::open(run, &request.wanted, device)?;
     let Subject { config, stage, model, pictures, source: split, .. } = subject;
-    if let Some(wanted) = request.protocol {
-        require!(
-            wanted == config.protocol,
-            "{}: its model counts bits under protocol {}, you ask for {}\n  a model must be trained for a protocol; numbers of different protocols cannot be compared",
-            run.display(),
-            config.protocol.name(),
-            wanted.name()
-        );
-    }
     let bar = progress::bar(stage.name(), pictures.len() as u64);
     let plain = Measure::plain(&model, config.seed, stage.micro_batch(&config));
     let reading = request.reading.unwrap_or(plain.reading);

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use ndarray::ArrayD;
-use ndarray_npy::WritableElement;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
+use super::stage::Stage;
 use super::subject::{self, Subject, Wanted};
 use crate::data::batches::Batch;
 use crate::mixture::Mixture;
@@ -16,7 +15,7 @@ use crate::query::mask::{MaskWords, Masks};
 use crate::query::support::Question;
 use crate::random::Draws;
 use crate::require;
-use crate::run::{atomically, interrupt, progress};
+use crate::run::{interrupt, progress};
 
 /// A model, the pictures, and how they are read.
 pub struct Asked {
@@ -114,22 +113,12 @@ impl Asked {
 ///
 /// # Errors
 /// As [`subject::model`]; a refusal where the model has no such reading.
-pub fn abilities(
-    run: &Path,
-    stage: Option<super::stage::Stage>,
-    reading: Option<Reading>,
-    device: Device,
-) -> Result<Value> {
+pub fn abilities(run: &Path, stage: Option<Stage>, reading: Option<Reading>, device: Device) -> Result<Value> {
     let (_, stage, model) = subject::model(run, stage, device)?;
     let readings = model.readings();
     let asked = reading.map_or_else(|| readings.clone(), |reading| vec![reading]);
     let known = |reading: &Reading| {
-        require!(
-            readings.contains(reading),
-            "this model has no reading {}; it has: {}",
-            reading.name(),
-            readings.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
-        );
+        model.check_reading(*reading)?;
         let row = |question: &Question| {
             let (words, command) = question.words();
             json!({"question": words, "command": command, "is": question.answer(&model, *reading)})
@@ -154,23 +143,4 @@ pub fn abilities_table(abilities: &Value) -> String {
         }
     }
     lines.join("\n")
-}
-
-/// Write a tensor of bytes, int64 or float32 as .npy.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
-    let shape: Vec<usize> = tensor.size().into_iter().map(|n| n as usize).collect();
-    let flat = tensor.to_device(Device::Cpu).contiguous().view(-1);
-    match tensor.kind() {
-        Kind::Uint8 => write_array(path, shape, Vec::<u8>::try_from(flat)?),
-        Kind::Int64 => write_array(path, shape, Vec::<i64>::try_from(flat)?),
-        _ => write_array(path, shape, Vec::<f32>::try_from(flat.to_kind(Kind::Float))?),
-    }
-}
-
-fn write_array<T: WritableElement>(path: &Path, shape: Vec<usize>, numbers: Vec<T>) -> Result<()> {
-    let array = ArrayD::from_shape_vec(shape, numbers)?;
-    atomically(path, |temporary| Ok(ndarray_npy::write_npy(temporary, &array)?))
 }

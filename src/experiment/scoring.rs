@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::drawing::write_sheet;
-use super::question::{Asked, write_npy};
+use super::question::Asked;
 use crate::data::batches::Batch;
 use crate::evaluate::bits_per_dimension;
 use crate::mixture::Mixture;
 use crate::mixture::mask::Mask;
 use crate::query::mask::{MaskWords, Masks};
 use crate::query::{conditional, explain};
+use crate::run::array::ArrayWriter;
 use crate::run::atomically;
 
 /// What is scored.
@@ -41,12 +42,13 @@ struct Row {
 /// # Errors
 /// Where the model has no such marginal, a mask does not fit, or a file cannot be written.
 pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -> Result<Value> {
-    let (observed, given) = (asked.masks(&scoring.observed, scoring.inverted)?, asked.masks(&scoring.given, false)?);
-    let plain = (scoring.observed == MaskWords::All && !scoring.inverted, scoring.given == MaskWords::None);
+    let everything = scoring.observed == MaskWords::All && !scoring.inverted && scoring.given == MaskWords::None;
+    let observed = if everything { None } else { Some(asked.masks(&scoring.observed, scoring.inverted)?) };
+    let given = if scoring.given == MaskWords::None { None } else { Some(asked.masks(&scoring.given, false)?) };
     let names = asked.names();
     let (mut rows, mut maps) = (Vec::new(), Vec::new());
     asked.each("score", asked.batch, |model, batch| {
-        let (nats, numbers) = asked.log_conditional(model, batch, &observed, &given, plain)?;
+        let (nats, numbers) = asked.log_conditional(model, batch, observed.as_ref(), given.as_ref())?;
         for ((&picture, nats), numbers) in batch.indices.iter().zip(nats).zip(numbers) {
             let bits = if numbers == 0 { 0.0 } else { bits_per_dimension(-nats, numbers) };
             rows.push(Row { picture: names(picture), nats, bits_per_dimension: bits });
@@ -68,34 +70,37 @@ pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -
 }
 
 impl Asked {
-    /// `log p(x_A | x_B)` in nats of a batch's pictures, and how many numbers are asked and not given; `plain` where everything
-    /// is asked and nothing given.
+    /// `log p(x_A | x_B)` in nats of a batch's pictures, and how many numbers are asked and not given; A is everything and B
+    /// nothing where there are no masks.
     fn log_conditional(
         &self,
         model: &Mixture,
         batch: &Batch,
-        observed: &Masks,
-        given: &Masks,
-        plain: (bool, bool),
+        observed: Option<&Masks>,
+        given: Option<&Masks>,
     ) -> Result<(Vec<f64>, Vec<usize>)> {
-        let patches = self.evidence(batch, None)?;
-        let count = batch.indices.len();
-        let each = |mask: &Tensor| -> Result<Vec<usize>> {
-            let pixels = mask.to_kind(Kind::Int64).sum_dim_intlist([-2i64, -1].as_slice(), false, Kind::Int64);
-            let pixels = Vec::<i64>::try_from(pixels.expand([count as i64], false).contiguous())?;
-            Ok(pixels.into_iter().map(|n| n as usize * model.view().grid.channels).collect())
-        };
-        if plain == (true, true) {
+        let (patches, count) = (self.evidence(batch, None)?, batch.indices.len());
+        let Some(observed) = observed else {
             let nats = conditional::log_likelihood(model, &patches)?;
             return Ok((Vec::try_from(nats)?, vec![model.view().dimensions(); count]));
-        }
-        let (asked, given) = (observed.of(&batch.indices)?, given.of(&batch.indices)?);
-        let both = Mask::new(&asked.observed().logical_or(given.observed()))?;
-        let numbers = each(&both.observed().logical_and(&given.observed().logical_not()))?;
-        let total =
-            |mask: &Mask| conditional::log_likelihood(model, &model.observe(self.evidence(batch, None)?, mask)?);
-        let nats = if plain.1 { total(&both)? } else { total(&both)? - total(&given)? };
-        Ok((Vec::try_from(nats)?, numbers))
+        };
+        let asked = observed.of(&batch.indices)?;
+        let total = |observed: &Mask| {
+            let same = patches.with_values(patches.values());
+            conditional::log_likelihood(model, &model.observe(same, observed)?)
+        };
+        let (nats, pixels) = match given {
+            None => (total(&asked)?, asked.observed().shallow_clone()),
+            Some(given) => {
+                let given = given.of(&batch.indices)?;
+                let both = Mask::new(&asked.observed().logical_or(given.observed()))?;
+                let new = both.observed().logical_and(&given.observed().logical_not());
+                (total(&both)? - total(&given)?, new)
+            }
+        };
+        let pixels = pixels.to_kind(Kind::Int64).sum_dim_intlist([-2i64, -1].as_slice(), false, Kind::Int64);
+        let pixels = Vec::<i64>::try_from(pixels.expand([count as i64], false).contiguous())?;
+        Ok((Vec::try_from(nats)?, pixels.into_iter().map(|n| n as usize * model.view().grid.channels).collect()))
     }
 
     /// What a picture is called in tables: its file's name where it has one, else its number.
@@ -134,7 +139,7 @@ fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
 pub enum Latents {
     /// The most probable cluster of every patch by itself, int64 `[N, L]`.
     Codes,
-    /// `p(z_i` | x), float32 `[N, L, K]`.
+    /// `p(z_i | x)`, float32 `[N, L, K]`.
     Posterior,
     /// The most probable clusters of all patches together, int64 `[N, L]`.
     Joint,
@@ -145,24 +150,17 @@ pub enum Latents {
 /// # Errors
 /// Where the patches do not fit, or the file cannot be written.
 pub fn latents(asked: &Asked, which: Latents, out: &Path) -> Result<Value> {
-    let mut all = Vec::new();
+    let mut writer = ArrayWriter::new(out, asked.count);
     asked.each("codes", asked.batch, |model, batch| {
         let patches = asked.evidence(batch, None)?;
-        let found = match which {
+        let posterior = || Ok::<_, Error>(model.posterior(&model.patch_log_likelihood(&patches)?)?.1);
+        writer.append(&match which {
+            Latents::Codes => posterior()?.argmax(-1, false),
+            Latents::Posterior => posterior()?.to_kind(Kind::Float),
             Latents::Joint => explain::codes(model, &patches)?.0,
-            _ => model.posterior(&model.patch_log_likelihood(&patches)?)?.1,
-        };
-        let found = match which {
-            Latents::Codes => found.argmax(-1, false),
-            Latents::Posterior => found.to_kind(Kind::Float),
-            Latents::Joint => found,
-        };
-        all.push(found.to_device(Device::Cpu));
-        Ok(())
+        })
     })?;
-    let all = Tensor::cat(&all, 0);
-    write_npy(out, &all)?;
     let mut said = asked.about();
-    said["shape"] = json!(all.size());
+    said["shape"] = json!(writer.finish()?);
     Ok(said)
 }

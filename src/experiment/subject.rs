@@ -7,6 +7,7 @@ use tch::Device;
 
 use super::config::Config;
 use super::context::stage_fingerprint;
+use super::protocol::Protocol;
 use super::stage::Stage;
 use super::{models, read};
 use crate::data::pictures::{PictureShape, Pictures};
@@ -26,6 +27,8 @@ pub struct Wanted {
     pub requantise: bool,
     /// Split of the experiment's data.
     pub split: Split,
+    /// The protocol that the user expects.
+    pub protocol: Option<Protocol>,
     /// Where the root of the data sets is, if not where the run found it.
     pub root: Option<PathBuf>,
 }
@@ -52,14 +55,10 @@ impl Subject {
     /// # Errors
     /// Refusals when the folder holds no such model, or the pictures are none or do not fit.
     pub fn open(run: &Path, wanted: &Wanted, device: Device) -> Result<Self> {
-        let run = RunFolder::read(run)?;
-        let mut config = read::of_run(&run)?;
-        device::set_threads(config.compute.threads)?;
-        if let Some(root) = &wanted.root {
-            config.data.root = Some(root.clone());
+        let (run, config, stage) = trained(run, wanted.stage, wanted.root.as_deref())?;
+        if let Some(expected) = wanted.protocol {
+            check_protocol(&run, config.protocol, expected)?;
         }
-        let stage = wanted.stage.map_or_else(|| last_stage(&run), Ok)?;
-        check_current(&run, &config, stage)?;
         let (pictures, source) = pictures(&run, &config, wanted)?;
         require!(!pictures.is_empty(), "{source}: there are no pictures");
         let model = models::load(&run, &config, stage, device)?.fitted(pictures.shape());
@@ -72,6 +71,17 @@ impl Subject {
     }
 }
 
+fn check_protocol(run: &RunFolder, found: Protocol, expected: Protocol) -> Result<()> {
+    require!(
+        found == expected,
+        "{}: its model counts bits under protocol {}, you ask for {}\n  a model must be trained for a protocol; numbers of different protocols cannot be compared",
+        run.root().display(),
+        found.name(),
+        expected.name()
+    );
+    Ok(())
+}
+
 /// A file's path below a folder.
 fn name(folder: &Path, file: &Path) -> String {
     file.strip_prefix(folder).unwrap_or(file).display().to_string()
@@ -82,16 +92,26 @@ fn name(folder: &Path, file: &Path) -> String {
 /// # Errors
 /// Refusals when the folder holds no such model.
 pub fn model(run: &Path, stage: Option<Stage>, device: Device) -> Result<(Config, Stage, Mixture)> {
-    let folder = RunFolder::read(run)?;
-    let config = read::of_run(&folder)?;
-    device::set_threads(config.compute.threads)?;
-    let stage = stage.map_or_else(|| last_stage(&folder), Ok)?;
-    check_current(&folder, &config, stage)?;
-    let model = models::load(&folder, &config, stage, device)?;
+    let (run, config, stage) = trained(run, stage, None)?;
+    let model = models::load(&run, &config, stage, device)?;
     Ok((config, stage, model))
 }
 
-pub(super) fn last_stage(folder: &RunFolder) -> Result<Stage> {
+/// A run folder, its configuration (with another root of the data sets, if one is given), and the stage whose model is meant.
+/// The threads are set.
+pub(super) fn trained(run: &Path, stage: Option<Stage>, root: Option<&Path>) -> Result<(RunFolder, Config, Stage)> {
+    let folder = RunFolder::read(run)?;
+    let mut config = read::of_run(&folder)?;
+    device::set_threads(config.compute.threads)?;
+    if let Some(root) = root {
+        config.data.root = Some(root.to_owned());
+    }
+    let stage = stage.map_or_else(|| last_stage(&folder), Ok)?;
+    check_current(&folder, &config, stage)?;
+    Ok((folder, config, stage))
+}
+
+fn last_stage(folder: &RunFolder) -> Result<Stage> {
     for stage in Stage::BY_INTEREST {
         // A stage with a record whose model is gone is not passed over: reading it says what to do.
         if folder.stage(stage.name()).record()?.is_some() {

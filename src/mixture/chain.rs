@@ -15,11 +15,7 @@ impl Mixture {
     pub(super) fn sample_in_order(&self, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
         let [l, d] = [self.view.patches() as i64, self.view.variables() as i64];
         let nothing = Tensor::zeros([count as i64, l, d], (Kind::Double, self.patches.device()));
-        let patches = self.fill_in_order(&nothing, &nothing.ne(0.0), rng).floor().to_kind(Kind::Int64);
-        let ranges = self.view.ranges();
-        let own = &ranges[ranges.len() - self.view.variables()..];
-        let bounded = own.iter().zip(0i64..).map(|((low, high), v)| patches.select(-1, v).clamp(*low, *high));
-        Tensor::stack(&bounded.collect::<Vec<_>>(), -1)
+        self.view.bounded(&self.fill_in_order(&nothing, &nothing.ne(0.0), rng).floor())
     }
 
     /// Draw the patches that were not observed of pictures `[B, L, numbers]`, given those before them: points of the density,

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
+use image::ImageFormat;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
+use crate::data::{npz, source};
 use crate::mixture::mask::Mask;
 use crate::random::Draws;
 use crate::{refusal, require};
@@ -174,58 +176,53 @@ impl Masks {
 
 /// What words observe of `[H, W]`.
 fn area(words: &MaskWords, height: i64, width: i64) -> Result<Tensor> {
-    let axis = |length| Tensor::arange(length, (Kind::Int64, Device::Cpu));
-    let (rows, columns) = (axis(height).unsqueeze(1), axis(width).unsqueeze(0));
-    let inside = |[row, column, h, w]: [i64; 4]| {
-        let (down, across) =
-            (rows.ge(row).logical_and(&rows.lt(row + h)), columns.ge(column).logical_and(&columns.lt(column + w)));
-        down.logical_and(&across)
-    };
-    let everything = [0, 0, height, width];
-    let fits = |place: [i64; 4]| {
-        let [row, column, h, w] = place;
-        require!(
-            row + h <= height && column + w <= width,
-            "the mask's {h} x {w} pixels from row {row} and column {column} on are not inside of pictures of {height} x {width}"
-        );
-        Ok(inside(place))
-    };
-    let observed = match words {
-        MaskWords::All => inside(everything),
-        MaskWords::None => inside(everything).logical_not(),
-        MaskWords::Top => rows.lt((height + 1) / 2),
-        MaskWords::Bottom => rows.ge((height + 1) / 2),
-        MaskWords::Left => columns.lt((width + 1) / 2),
-        MaskWords::Right => columns.ge((width + 1) / 2),
-        MaskWords::Chessboard => (&rows + &columns).remainder(2).eq(0),
-        MaskWords::Box(place) => fits(*place)?,
+    let half = |mask: Mask| mask.observed().shallow_clone();
+    Ok(match words {
+        MaskWords::All => rectangle([0, 0, height, width], height, width)?,
+        MaskWords::None => rectangle([0, 0, height, width], height, width)?.logical_not(),
+        MaskWords::Top => half(Mask::top(height, width)),
+        MaskWords::Bottom => half(Mask::top(height, width)).logical_not(),
+        MaskWords::Left => half(Mask::left(height, width)),
+        MaskWords::Right => half(Mask::left(height, width)).logical_not(),
+        MaskWords::Chessboard => half(Mask::chessboard(height, width)),
+        MaskWords::Box(place) => rectangle(*place, height, width)?,
         MaskWords::Center(side) => {
             require!(
                 *side <= height.min(width),
                 "the mask's square of {side} x {side} does not fit into pictures of {height} x {width}"
             );
-            fits([(height - side) / 2, (width - side) / 2, *side, *side])?
+            rectangle([(height - side) / 2, (width - side) / 2, *side, *side], height, width)?
         }
         MaskWords::Random(_) | MaskWords::File(_) => unreachable!("not an area"),
-    };
-    Ok(observed.expand([height, width], false).contiguous())
+    })
+}
+
+/// First row, first column, height and width of what is observed of `[H, W]`.
+fn rectangle([row, column, h, w]: [i64; 4], height: i64, width: i64) -> Result<Tensor> {
+    let within = |first: i64, size: i64, all: i64| first.checked_add(size).is_some_and(|end| end <= all);
+    require!(
+        within(row, h, height) && within(column, w, width),
+        "the mask's {h} x {w} pixels from row {row} and column {column} on are not inside of pictures of {height} x {width}"
+    );
+    let observed = Tensor::zeros([height, width], (Kind::Bool, Device::Cpu));
+    let _ = observed.narrow(0, row, h).narrow(1, column, w).fill_(1);
+    Ok(observed)
 }
 
 /// A mask from a file: bool `[H, W]` or `[N, H, W]`.
 fn read(path: &Path) -> Result<Tensor> {
     let shown = path.display();
-    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        let picture = image::open(path).with_context(|| format!("{shown}: cannot be read as a picture"))?.to_luma8();
-        let (width, height) = picture.dimensions();
-        return Ok(Tensor::from_slice(picture.as_raw()).view([i64::from(height), i64::from(width)]).ge(128));
+    if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        let (size, flags) = npz::read_flags(path)?;
+        require!((2..=3).contains(&size.len()), "{shown}: shape is {size:?}, expected [H, W] or [N, H, W]");
+        let size: Vec<i64> = size.into_iter().map(|n| n as i64).collect();
+        return Ok(Tensor::from_slice(&flags).view(size.as_slice()));
     }
-    let mask = Tensor::read_npy(path).map_err(|error| refusal!("{shown}: cannot be read as an array: {error}"))?;
-    let (kind, size) = (mask.kind(), mask.size());
-    require!(
-        matches!(kind, Kind::Bool | Kind::Uint8) && (2..=3).contains(&size.len()),
-        "{shown}: expected bool or uint8 [H, W] or [N, H, W], found {kind:?} {size:?}"
-    );
-    Ok(mask.ne(0))
+    let bytes = source::map(path)?;
+    let picture = image::load_from_memory_with_format((*bytes).as_ref(), ImageFormat::Png);
+    let picture = picture.map_err(|error| refusal!("{shown}: cannot be read as a PNG picture: {error}"))?.to_luma8();
+    let (width, height) = picture.dimensions();
+    Ok(Tensor::from_slice(picture.as_raw()).view([i64::from(height), i64::from(width)]).ge(128))
 }
 
 #[cfg(test)]
@@ -259,6 +256,7 @@ mod tests {
         assert_eq!(refused("random:1.5"), "mask random:1.5: expected a share from 0 to 1");
         assert_eq!(refused("center:4"), "the mask's square of 4 x 4 does not fit into pictures of 3 x 4");
         assert!(refused("box:1,1,3,1").contains("are not inside of pictures of 3 x 4"));
+        assert!(refused("box:9223372036854775807,0,1,1").contains("are not inside of pictures of 3 x 4"));
         assert!(refused("box:1,1,0,1").contains("a height and a width of at least 1"));
     }
 

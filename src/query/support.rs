@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::mixture::Mixture;
+use crate::color::ColorSpace;
+use crate::mixture::{Mixture, Prior};
 use crate::patch::{Marginals, Reading};
 use crate::wavelet::Transform;
 
@@ -86,16 +87,26 @@ impl Question {
         let density = reading == Reading::Density;
         let transformed = model.view().transform != Transform::None;
         let context = model.view().context > 0;
+        let merged = !model.view().color.is_bijective();
+        let wraps = model.view().color == ColorSpace::YcocgRMod;
+        let hidden =
+            matches!(model.prior(), Prior::Tree(tree) if tree.graph().regions().len() > tree.graph().variables());
         let mixed = Answer::Refused("the transform mixes pixels: the model is one of coefficients");
         let drawn = || match reading {
             Reading::Ordered => Answer::Refused("pictures are drawn from the density: ask for that reading"),
             Reading::Density => {
                 Answer::Approximate("exact for the density; rounded down to levels, and to colours that there are")
             }
+            Reading::Exact if merged => {
+                Answer::Approximate("exact for the merged colours, which are shown as pixels of a colour near to them")
+            }
             Reading::Exact => Answer::Exact,
         };
         match self {
             Self::Likelihood if density => Answer::Approximate("a bound: the mean over noise; exact for the density"),
+            Self::JointCodes if hidden => {
+                Answer::Approximate("the latent tree's hidden states are maximised with the clusters, not summed out")
+            }
             Self::Posterior | Self::JointCodes if density => {
                 Answer::Approximate("exact given the noise that is added to the pixels")
             }
@@ -115,6 +126,9 @@ impl Question {
             }
             Self::Marginal if density => Answer::Approximate("a bound: the mean over noise; exact for the density"),
             Self::Completion => drawn(),
+            Self::Moments if wraps => Answer::Approximate(
+                "exact for the model's numbers, but their chroma counts modulo 256: a mean of it is no colour to look at",
+            ),
             Self::Moments | Self::Explanation if density => Answer::Approximate("exact for the density"),
             Self::Marginal | Self::Moments | Self::Explanation => Answer::Exact,
             Self::MostProbablePixels => Answer::Approximate(

@@ -34,7 +34,7 @@ impl ArrayWriter {
         Self { path: path.to_owned(), rows, begun: None }
     }
 
-    /// Write the next rows: float32, or int64, `[n, ..]`, all of the kind and size of the first.
+    /// Write the next rows: float32, int64 or bytes, `[n, ..]`, all of the kind and size of the first.
     ///
     /// # Errors
     /// When the file cannot be written, or there are more rows than were announced.
@@ -51,6 +51,7 @@ impl ArrayWriter {
         let mut file = temporary_beside(&self.path)?;
         match rows.kind() {
             Kind::Int64 => write_zeroed_npy::<i64, _>(file.as_file(), shape.as_slice())?,
+            Kind::Uint8 => write_zeroed_npy::<u8, _>(file.as_file(), shape.as_slice())?,
             _ => write_zeroed_npy::<f32, _>(file.as_file(), shape.as_slice())?,
         }
         let left = shape.iter().product::<usize>() * rows.kind().elt_size_in_bytes();

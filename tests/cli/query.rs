@@ -119,10 +119,10 @@ fn masks_come_from_files_and_own_pictures_have_names() {
     );
     let floats = ndarray::Array2::from_elem((8, 8), 1f32);
     ndarray_npy::write_npy(folder.join("floats.npy"), &floats).unwrap();
-    assert!(
-        refused(&["--observed", "floats.npy"])
-            .contains("expected bool or uint8 [H, W] or [N, H, W], found Float [8, 8]")
-    );
+    assert!(refused(&["--observed", "floats.npy"]).contains("floats.npy: element type is '<f4', expected '|u1'"));
+    let whole = std::fs::read(folder.join("mask.npy")).unwrap();
+    std::fs::write(folder.join("cut.npy"), &whole[..whole.len() - 40]).unwrap();
+    assert!(refused(&["--observed", "cut.npy"]).contains("cut.npy: broken npy array"));
     let unknown = lvd(folder, &["score", "runs/tiny", "--out", "x.csv", "--observed", "middle"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(
