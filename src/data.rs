@@ -19,6 +19,7 @@ pub mod windows;
 pub mod view;
 pub mod augment;
 pub mod batches;
+pub mod missing;
 pub mod sheet;
 
 pub use config::{DataConfig, Format, PictureOptions};

@@ -7,6 +7,7 @@ pub mod gaussian;
 pub mod context;
 pub mod hclt;
 mod family;
+mod log_sum;
 
 pub use evidence::{PatchEvidence, Reading};
 pub use family::{from_tensors, start};

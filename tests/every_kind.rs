@@ -75,6 +75,15 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             &["ColorSpace.ycocg_r", "ScaleGroups.luma_chroma", "FamilyConfig.gaussian", "Covariance.full"],
             own(&[COLOUR, "color=ycocg_r", &format!("{GAUSSIAN}, scale_groups: luma_chroma}}")]),
         ),
+        (&["MissingConfig.random"], own(&["data.mask={random: {share: 0.2}}"])),
+        (
+            &["MissingConfig.observed"],
+            own(&[
+                "data={format: npy, root: ., train: [colour.npy], validation: {last: 8}, test: {last: 8}, mask: {observed: mask.npy}}",
+                "color=ycocg_r",
+                &format!("{GAUSSIAN}, scale_groups: luma_chroma}}"),
+            ]),
+        ),
         (
             &["ScaleGroups.luma_chroma_levels"],
             own(&[
@@ -244,6 +253,8 @@ fn pictures(folder: &Path) {
     let colour = ndarray::Array4::from_shape_fn((40, 8, 8, 3), |(n, r, c, k)| value(n, r, c, k));
     ndarray_npy::write_npy(folder.join("grey.npy"), &grey).unwrap();
     ndarray_npy::write_npy(folder.join("colour.npy"), &colour).unwrap();
+    let mask = ndarray::Array3::from_shape_fn((24, 8, 8), |(n, r, c)| u8::from((n + r * c) % 3 > 0));
+    ndarray_npy::write_npy(folder.join("mask.npy"), &mask).unwrap();
     let planes = ndarray::Array2::from_shape_fn((40, 192), |(n, i)| value(n, i % 64 / 8, i % 8, i / 64));
     let mut npz = ndarray_npy::NpzWriter::new(std::fs::File::create(folder.join("colour.npz")).unwrap());
     npz.add_array("data", &planes).unwrap();

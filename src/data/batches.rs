@@ -26,6 +26,8 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// u8 `[B, H, W, C]`, on the CPU.
     pub pixels: Tensor,
+    /// Which pixels are there, bool `[B, H, W]`; none where all are.
+    pub observed: Option<Tensor>,
 }
 
 impl Batch {
@@ -47,7 +49,12 @@ impl Pictures {
         let mut left = places.into_iter();
         std::iter::from_fn(move || {
             let indices: Vec<usize> = left.by_ref().take(size).collect();
-            (!indices.is_empty()).then(|| self.batch(&indices).map(|pixels| Batch { indices, pixels }))
+            (!indices.is_empty()).then(|| {
+                self.batch(&indices).map(|pixels| {
+                    let observed = self.observed(&indices);
+                    Batch { indices, pixels, observed }
+                })
+            })
         })
     }
 }

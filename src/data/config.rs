@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml::with::singleton_map_recursive;
 
 use super::folder::{Alpha, Resize};
+use super::missing::MissingConfig;
 use super::split::Part;
 use crate::refusal::Problems;
 
@@ -78,6 +79,11 @@ pub struct DataConfig {
     /// Use only the first so many pictures of the training part.
     #[serde(default)]
     pub train_limit: Option<usize>,
+    /// Which pixels of the training pictures are missing. Circuits learn from those that are there, exactly; validation and
+    /// test pictures are whole.
+    #[serde(default, with = "singleton_map_recursive")]
+    #[schemars(with = "Option<MissingConfig>")]
+    pub mask: Option<MissingConfig>,
     /// How many values a pixel can take, from 0; a greater value in a file is refused.
     #[serde(default = "bytes")]
     pub levels: usize,
@@ -157,6 +163,9 @@ impl DataConfig {
             }
         }
         problems.check(self.train_limit != Some(0), at("train_limit"), "must be at least 1, found 0");
+        if let Some(mask) = &self.mask {
+            mask.check(&at("mask"), problems);
+        }
         let levels = format!("must be 2 to 256, found {}", self.levels);
         problems.check((2..=256).contains(&self.levels), at("levels"), levels);
         self.resize.check(&at("resize"), problems);

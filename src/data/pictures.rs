@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::source::Source;
 use crate::require;
@@ -94,6 +94,8 @@ pub struct Pictures {
     segments: Arc<[Segment]>,
     shape: PictureShape,
     chosen: Chosen,
+    /// One byte a pixel, 0 where it is missing, place by place; none where all pixels are there.
+    observed: Option<Source>,
 }
 
 /// The places of a sequence's pictures, in order.
@@ -140,7 +142,7 @@ impl Pictures {
             );
         }
         let total = segments.iter().map(|s| s.count).sum();
-        let pictures = Self { segments: segments.into(), shape, chosen: Chosen::Range(0..total) };
+        let pictures = Self { segments: segments.into(), shape, chosen: Chosen::Range(0..total), observed: None };
         pictures.check_levels()?;
         Ok(pictures)
     }
@@ -172,10 +174,42 @@ impl Pictures {
         Self::from_bytes(fewer, PictureShape { levels, ..self.shape })
     }
 
+    /// The same pictures of which only what is true in `observed`, bool `[N, H, W]`, counts. What stands elsewhere should be
+    /// no harm: [`super::missing::hide`] sees to that.
+    ///
+    /// # Errors
+    /// When these are not all pictures of their source, or there are not as many masks as pictures.
+    pub(super) fn with_observed(self, observed: &Tensor) -> Result<Self> {
+        let PictureShape { height, width, .. } = self.shape;
+        let expected = [self.len(), height, width].map(|n| n as i64);
+        require!(observed.size() == expected, "masks are {:?}, the pictures {expected:?}", observed.size());
+        let all = matches!(&self.chosen, Chosen::Range(range) if range.start == 0);
+        require!(all, "masks belong to all pictures of a source");
+        let bytes: Vec<u8> = Vec::try_from(observed.to_kind(Kind::Uint8).contiguous().view(-1))?;
+        Ok(Self { observed: Some(Arc::new(bytes)), ..self })
+    }
+
+    /// Whether pixels can be missing.
+    #[must_use]
+    pub fn has_missing(&self) -> bool {
+        self.observed.is_some()
+    }
+
+    /// Which pixels of the pictures at `indices` are there, bool `[B, H, W]`; none where all are.
+    #[must_use]
+    pub fn observed(&self, indices: &[usize]) -> Option<Tensor> {
+        let all = (**self.observed.as_ref()?).as_ref();
+        let PictureShape { height, width, .. } = self.shape;
+        let size = height * width;
+        let own = indices.iter().flat_map(|&i| &all[self.place(i) * size..(self.place(i) + 1) * size]);
+        let flags: Vec<bool> = own.map(|&byte| byte != 0).collect();
+        Some(Tensor::from_slice(&flags).view([indices.len(), height, width].map(|n| n as i64)))
+    }
+
     /// The pictures of several sets, one after the other.
     ///
     /// # Errors
-    /// When there are none, or their sizes differ.
+    /// When there are none, their sizes differ, or pixels are missing.
     pub fn join(parts: &[Self]) -> Result<Self> {
         require!(!parts.is_empty(), "no pictures to join");
         let shape = parts[0].shape;
@@ -183,13 +217,14 @@ impl Pictures {
         let mut before = 0; // pictures of the segments of the parts before
         for part in parts {
             require!(part.shape == shape, "pictures of different sizes: {shape} and {}", part.shape);
+            require!(part.observed.is_none(), "pictures with missing pixels cannot be joined with others");
             segments.extend(part.segments.iter().cloned());
             places.extend((0..part.len()).map(|i| before + part.place(i)));
             before += part.segments.iter().map(|s| s.count).sum::<usize>();
         }
         let whole = places.iter().copied().eq(0..before);
         let chosen = if whole { Chosen::Range(0..before) } else { Chosen::List(places.into()) };
-        Ok(Self { segments: segments.into(), shape, chosen })
+        Ok(Self { segments: segments.into(), shape, chosen, observed: None })
     }
 
     /// How many pictures.
@@ -255,8 +290,8 @@ impl Pictures {
         Ok(Tensor::from_slice(&pixels).f_view(size)?)
     }
 
-    /// SHA-256, as hexadecimal digits, of height, width, channels, levels (u64, little endian) and all pixels in the
-    /// order picture, row, column, channel: equal for equal pictures, whatever file they come from.
+    /// SHA-256, as hexadecimal digits, of height, width, channels, levels (u64, little endian), all pixels in the
+    /// order picture, row, column, channel, and where pixels are missing one byte a pixel, 0 for the missing: equal for equal pictures, whatever file they come from.
     #[must_use]
     pub fn sha256(&self) -> String {
         let PictureShape { height, width, channels, levels } = self.shape;
@@ -269,6 +304,10 @@ impl Pictures {
             pixels.clear();
             self.append(index, &mut pixels);
             digest.update(&pixels);
+        }
+        if let Some(observed) = &self.observed {
+            let size = height * width;
+            (0..self.len()).for_each(|i| digest.update(&(**observed).as_ref()[self.place(i) * size..][..size]));
         }
         hex::encode(digest.finalize())
     }

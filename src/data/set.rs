@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::config::{DataConfig, Format, PictureOptions};
 use super::pictures::{PictureShape, Pictures};
 use super::split::{Part, Split};
-use super::{cifar, embedded, folder, idx, npz};
+use super::{cifar, embedded, folder, idx, missing, npz};
 use crate::{refusal, require};
 
 /// An image set: three parts of pictures of one size.
@@ -61,6 +61,11 @@ pub fn open(config: &DataConfig, seed: u64) -> Result<DataSet> {
         let found = set.train.len();
         require!(limit <= found, "data.train_limit is {limit}, but the training part holds {found} pictures");
         set.train = set.train.select(0..limit);
+    }
+    if let Some(mask) = &config.mask {
+        let PictureShape { height, width, .. } = set.shape();
+        let observed = mask.observed(set.train.len(), [height, width], seed)?;
+        set.train = missing::hide(&set.train, &observed)?;
     }
     Ok(set)
 }

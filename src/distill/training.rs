@@ -13,8 +13,10 @@ use tch::{Device, Kind, Tensor};
 use super::Session;
 use crate::data::augment::Augment;
 use crate::data::batches::{Batch, Prefetcher, epoch_order};
+use crate::data::view::View;
 use crate::em::EmConfig;
 use crate::evaluate::{Score, bits_per_dimension};
+use crate::mixture::mask::Mask;
 use crate::mixture::score::{self, Measure};
 use crate::mixture::train::{LearningParts, Training};
 use crate::mixture::{Mixture, Prior};
@@ -213,11 +215,16 @@ fn accumulate(
             let patches = augmented(training.model, some, augment, [noise, shifts])?;
             let total = training.accumulate(&patches)?.sum(Kind::Double).double_value(&[]);
             let view = training.model.view();
-            let seen = patches.values().numel() / view.numbers() * view.variables();
+            let seen = match (&some.observed, patches.observed()) {
+                (Some(_), Some(observed)) => observed.sum(Kind::Int64).int64_value(&[]) as usize,
+                _ => patches.values().numel() / view.numbers() * view.variables(),
+            };
             Ok(Nats { sum: -total, numbers: seen })
         }
         Clusters::Given(codes) => {
-            let patches = training.model.evidence(&some.pixels, training.model.readings()[0], noise)?;
+            let model = &*training.model;
+            let patches = model.evidence(&some.pixels, model.readings()[0], noise)?;
+            let patches = observed(model, model.view(), patches, some.observed.as_ref())?;
             training.accumulate_assigned(&patches, &some.rows_of(codes))?;
             Ok(Nats::default())
         }
@@ -228,9 +235,15 @@ fn accumulate(
 /// which only independent latents allow.
 fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [&Draws; 2]) -> Result<PatchEvidence> {
     let reading = model.readings()[0];
-    let groups = augment.apply(model.view(), &some.pixels, shifts).into_iter().map(|seen| {
+    // What is missing is mirrored and cut with its picture, as a further channel.
+    let masks = some.observed.as_ref().map(|observed| observed.unsqueeze(-1).to_kind(Kind::Uint8));
+    let pixels = masks.map_or_else(|| some.pixels.shallow_clone(), |masks| Tensor::cat(&[&some.pixels, &masks], -1));
+    let channels = some.pixels.size()[3];
+    let groups = augment.apply(model.view(), &pixels, shifts).into_iter().map(|seen| {
         let noise = Draws { pictures: &seen.pictures, ..*noise };
-        let evidence = model.evidence_of(&seen.view, &seen.pixels, reading, &noise)?;
+        let evidence = model.evidence_of(&seen.view, &seen.pixels.narrow(3, 0, channels), reading, &noise)?;
+        let mask = some.observed.as_ref().map(|_| seen.pixels.select(3, channels).ge(1));
+        let evidence = observed(model, &seen.view, evidence, mask.as_ref())?;
         Ok(match seen.view.whole() {
             // Windows that stick out of a picture teach nothing that whole ones do not.
             Some(whole) => PatchEvidence::new(&evidence.values().index_select(1, &whole), reading),
@@ -241,8 +254,24 @@ fn augmented(model: &Mixture, some: &Batch, augment: Augment, [noise, shifts]: [
     if groups.len() == 1 {
         return Ok(groups.remove(0));
     }
-    let flat: Vec<Tensor> = groups.iter().map(|patches| patches.values().flatten(0, 1)).collect();
-    Ok(PatchEvidence::new(&Tensor::cat(&flat, 0).unsqueeze(0), reading))
+    let flat = |of: fn(&PatchEvidence) -> Option<&Tensor>| {
+        let parts: Option<Vec<Tensor>> = groups.iter().map(|patches| Some(of(patches)?.flatten(0, 1))).collect();
+        parts.map(|parts| Tensor::cat(&parts, 0).unsqueeze(0))
+    };
+    let values = flat(|patches| Some(patches.values())).expect("patches have values");
+    let evidence = PatchEvidence::new(&values, reading);
+    Ok(match flat(PatchEvidence::observed) {
+        Some(observed) => evidence.with_observed(&observed),
+        None => evidence,
+    })
+}
+
+/// Patches of which only what a mask `[B, H, W]` says was observed, where there is one.
+fn observed(model: &Mixture, view: &View, patches: PatchEvidence, mask: Option<&Tensor>) -> Result<PatchEvidence> {
+    match mask {
+        Some(mask) => model.observe_in(view, patches, &Mask::new(mask)?),
+        None => Ok(patches),
+    }
 }
 
 /// Score of the first validation pictures.

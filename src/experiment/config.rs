@@ -94,6 +94,9 @@ impl Config {
         self.baselines.check("baselines", problems);
         self.check_batches(problems);
         self.check_family(problems);
+        if self.data.mask.is_some() {
+            self.check_missing(problems);
+        }
         for (name, value) in [("micro_batch", self.compute.micro_batch), ("watched", self.compute.watched)] {
             problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
         }
@@ -176,6 +179,18 @@ impl Config {
         problems.check(full, "patch.family.covariance", "expected full where patch.context is more than 0");
         let clusters = gaussian.start == GaussianStart::Clusters;
         problems.check(clusters, "patch.family.start", "expected clusters where patch.context is more than 0");
+    }
+
+    /// What pictures with missing pixels do not go with.
+    fn check_missing(&self, problems: &mut Problems) {
+        let none = "expected none where data.mask says that pixels are missing";
+        problems.check(self.transform == Transform::None, "transform", format!("{none}: coefficients mix many pixels"));
+        problems.check(
+            self.patch.context == 0,
+            "patch.context",
+            "expected 0 where data.mask says that pixels are missing: a patch is known given whole pixels around it",
+        );
+        problems.check(self.distill.growing.is_none(), "distill.growing", none);
     }
 
     /// A step's batch is made of whole micro-batches.

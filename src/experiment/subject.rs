@@ -168,6 +168,11 @@ fn pictures(folder: &RunFolder, config: &Config, wanted: &Wanted) -> Result<(Pic
 
 /// A split of the run's own data must be the one that the run was made with.
 pub(super) fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) -> Result<()> {
+    require!(
+        !pictures.has_missing(),
+        "{}: pixels of the {split} pictures are missing (data.mask)\n  ask for valid or test, or name whole pictures by --data",
+        folder.root().display()
+    );
     let Some(expected) = folder.manifest()?.data.remove(&split.to_string()) else { return Ok(()) };
     let found = pictures.sha256();
     require!(

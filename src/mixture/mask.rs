@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::Mixture;
+use crate::data::view::View;
 use crate::patch::PatchEvidence;
 use crate::require;
 use crate::wavelet::Transform;
@@ -86,12 +87,19 @@ impl Mixture {
     /// A refusal where the mask has another size than the pictures, or a transform mixes pixels, so that marginals of pixels are
     /// none of coefficients.
     pub fn observe(&self, patches: PatchEvidence, mask: &Mask) -> Result<PatchEvidence> {
+        self.observe_in(&self.view, patches, mask)
+    }
+
+    /// The same for pictures of another size, by a view of their own.
+    ///
+    /// # Errors
+    /// As [`Mixture::observe`].
+    pub fn observe_in(&self, view: &View, patches: PatchEvidence, mask: &Mask) -> Result<PatchEvidence> {
         require!(
-            self.view.transform == Transform::None,
+            view.transform == Transform::None,
             "marginals of pixels are not exact here: the model is one of wavelet coefficients, each of which mixes many pixels\n  train with transform: none"
         );
-        let grid = &self.view.grid;
-        let [height, width] = self.view.size().map(|n| n as i64);
+        let [height, width] = view.size().map(|n| n as i64);
         let (size, count) = (mask.0.size(), patches.values().size()[0]);
         require!(
             size[size.len() - 2..] == [height, width],
@@ -100,9 +108,9 @@ impl Mixture {
             size[size.len() - 1]
         );
         require!(size.len() == 2 || size[0] == count, "there are {} masks for {count} pictures", size[0]);
-        let by_number = mask.0.reshape([-1, height, width, 1]).expand([-1, -1, -1, grid.channels as i64], false);
-        let observed = self.view.cut(&by_number);
-        if self.view.context > 0 {
+        let by_number = mask.0.reshape([-1, height, width, 1]).expand([-1, -1, -1, view.grid.channels as i64], false);
+        let observed = view.cut(&by_number);
+        if view.context > 0 {
             self.check_prefix(&observed)?;
         }
         Ok(patches.with_observed(&observed))

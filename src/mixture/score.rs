@@ -3,6 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
+use super::mask::Mask;
 use super::observed::Observed;
 use super::{Decomposition, Mixture};
 use crate::data::batches::Batch;
@@ -83,7 +84,7 @@ pub fn code_lengths(
     let _guard = tch::no_grad_guard();
     for batch in pictures.batches(0..count.min(pictures.len()), measure.batch) {
         interrupt::check()?;
-        let Batch { indices, pixels } = batch?;
+        let Batch { indices, pixels, .. } = batch?;
         let decomposed = (0..draws).map(|pass| model.decompose(&measure.evidence(model, &pixels, &indices, pass)?));
         let decomposed = decomposed.collect::<Result<Vec<_>>>()?;
         let stacked = |part: fn(&Decomposition) -> &Tensor| {
@@ -111,7 +112,7 @@ pub fn totals(model: &Mixture, pictures: &Pictures, count: usize, measure: &Meas
     let _guard = tch::no_grad_guard();
     for batch in pictures.batches(0..count.min(pictures.len()), measure.batch) {
         interrupt::check()?;
-        let Batch { indices, pixels } = batch?;
+        let Batch { indices, pixels, .. } = batch?;
         let drawn = (0..measure.passes()).map(|pass| {
             let patches = measure.evidence(model, &pixels, &indices, pass)?;
             model.log_likelihood(&model.patch_log_likelihood(&patches)?)
@@ -132,9 +133,13 @@ pub fn codes(model: &Mixture, pictures: &Pictures, measure: &Measure, mut tick: 
     let _guard = tch::no_grad_guard();
     for batch in pictures.batches(0..pictures.len(), measure.batch) {
         interrupt::check()?;
-        let Batch { indices, pixels } = batch?;
+        let Batch { indices, pixels, observed } = batch?;
         let noise = Draws { seed: measure.seed, purpose: "noise of codes", pass: 0, pictures: &indices };
         let patches = model.evidence(&pixels, measure.reading, &noise)?;
+        let patches = match observed {
+            Some(observed) => model.observe(patches, &Mask::new(&observed)?)?,
+            None => patches,
+        };
         let (_, posterior) = model.posterior(&model.patch_log_likelihood(&patches)?)?;
         all.push(posterior.argmax(-1, false).to_device(Device::Cpu));
         tick(indices[indices.len() - 1] + 1);

@@ -13,6 +13,7 @@ pub mod factor;
 pub mod low_rank;
 pub mod component;
 pub mod marginal;
+pub mod partial;
 pub mod conditional;
 pub mod ordered;
 mod mixtures;

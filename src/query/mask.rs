@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result};
 use image::ImageFormat;
-use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
+use crate::data::missing::random_masks;
 use crate::data::{npz, source};
 use crate::mixture::mask::Mask;
 use crate::random::Draws;
@@ -153,7 +153,6 @@ impl Masks {
     /// # Errors
     /// Never for masks that were made here.
     pub fn of(&self, pictures: &[usize]) -> Result<Mask> {
-        let [height, width] = self.size;
         let mask = match &self.kind {
             Kinds::One(mask) => mask.shallow_clone(),
             Kinds::Each(masks) => {
@@ -162,12 +161,7 @@ impl Masks {
             }
             Kinds::Drawn { share, seed } => {
                 let draws = Draws { seed: *seed, purpose: "random mask", pass: 0, pictures };
-                let one = |i| {
-                    let mut rng = draws.of(i);
-                    (0..height * width).map(move |_| rng.random::<f64>() < *share).collect::<Vec<_>>()
-                };
-                let all: Vec<bool> = (0..pictures.len()).flat_map(one).collect();
-                Tensor::from_slice(&all).view([pictures.len() as i64, height, width])
+                random_masks(*share, &draws, self.size.map(|n| n as usize))
             }
         };
         Mask::new(&if self.inverted { mask.logical_not() } else { mask })

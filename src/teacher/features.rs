@@ -59,7 +59,7 @@ impl<'a> Features<'a> {
         let _guard = tch::no_grad_guard();
         let bar = progress::bar("features", self.pictures.len() as u64);
         for batch in self.pictures.batches(0..self.pictures.len(), BATCH) {
-            let Batch { indices, pixels } = batch?;
+            let Batch { indices, pixels, .. } = batch?;
             let features = self.teacher.features(&pixels.to_device(self.device));
             visit(features.map_err(|error| placed(error, &indices))?.index_select(1, &self.seen))?;
             bar.inc(indices.len() as u64);

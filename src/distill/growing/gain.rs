@@ -161,7 +161,7 @@ fn members(session: &Session, model: &Mixture, config: &GainGrowing, round: usiz
     let mut members = Members::new(clusters, config.examples);
     for batch in session.train.batches(order, session.micro_batch) {
         interrupt::check()?;
-        let Batch { indices: pictures, pixels } = &batch?;
+        let Batch { indices: pictures, pixels, .. } = &batch?;
         let purpose = "noise of patches that proposals learn from";
         let noise = Draws { seed: session.seed, purpose, pass, pictures };
         let patches = model.evidence(pixels, model.readings()[0], &noise)?;
@@ -178,7 +178,7 @@ fn held_out(pictures: &Pictures, model: &Mixture, config: &GainGrowing, session:
     let count = config.held_out.min(pictures.len());
     let parts = pictures.batches(0..count, session.micro_batch).map(|batch| {
         interrupt::check()?;
-        let Batch { indices: pictures, pixels } = &batch?;
+        let Batch { indices: pictures, pixels, .. } = &batch?;
         let noise = Draws { seed: session.seed, purpose: "noise of held-out patches", pass: 0, pictures };
         let patches = model.evidence(pixels, model.readings()[0], &noise)?;
         Ok(patches.flat().values().shallow_clone())

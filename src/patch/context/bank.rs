@@ -15,6 +15,7 @@ use super::expert::Expert;
 use super::factor::Factor;
 use super::weights::{Tilt, Weights};
 use crate::device::{self, Read, ReadOnly};
+use crate::patch::log_sum::log_sum_exp;
 
 /// Windows in one go: what is computed of them for all experts and scales stays in the cache.
 const ROWS: i64 = 128;
@@ -83,9 +84,7 @@ impl Bank {
         if let Some(tilt) = &tilt {
             let _ = joint.g_add_(tilt);
         }
-        let most = joint.amax([1i64].as_slice(), true);
-        let total = joint.g_sub_(&most).exp_().sum_dim_intlist([1i64].as_slice(), false, None).log_();
-        let found = total + most.squeeze_dim(1);
+        let found = log_sum_exp(joint, 1);
         match tilt {
             // One for all experts: their weights are not normalised yet.
             Some(tilt) if tilt.size()[2] == 1 => {

@@ -22,6 +22,7 @@ use tch::{Kind, Tensor};
 
 use super::factor::{Factor, spans};
 use super::low_rank::LowRank;
+use crate::patch::log_sum::log_sum_exp;
 
 /// What all components of a model share; every component holds it, so that threads need nothing else.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Common {
     }
 
     /// `1 / (sigma_sg sigma_sh)` `[G, G, S]`.
-    fn precisions(&self) -> Tensor {
+    pub fn precisions(&self) -> Tensor {
         let inverse = self.scales.reciprocal().tr();
         inverse.unsqueeze(1) * inverse.unsqueeze(0)
     }
@@ -177,10 +178,7 @@ impl Component {
 
     /// ln p(x) `[N]` for x `[N, D]`.
     pub fn log_likelihood(&self, x: &Tensor) -> Tensor {
-        let joint = self.log_joint(&self.factor.products(x));
-        // Faster than libtorch's own, which looks for infinities first.
-        let most = joint.amax([0i64].as_slice(), true);
-        (joint - &most).exp_().sum_dim_intlist(0, false, None).log_() + most.squeeze_dim(0)
+        log_sum_exp(self.log_joint(&self.factor.products(x)), 0)
     }
 
     /// ln p(x, s) `[S, N]` from [`Factor::products`].
@@ -201,6 +199,11 @@ impl Component {
             first: self.common.own_columns(&first).to_kind(Kind::Double),
             second: self.common.second(&v, &centred).to_kind(Kind::Double),
         };
+        self.add(moments);
+    }
+
+    /// Add moments about the component's mean.
+    pub fn add(&mut self, moments: Moments) {
         match &mut self.batch {
             Some(batch) => batch.blend(1.0, &moments, 1.0),
             None => self.batch = Some(moments),

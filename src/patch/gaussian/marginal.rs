@@ -41,7 +41,7 @@ impl Kept {
 }
 
 /// Patches that have the same variables observed.
-pub(in crate::patch) struct Group {
+pub struct Group {
     pub(in crate::patch) mask: Vec<bool>,
     /// Numbers of the patches.
     pub(in crate::patch) rows: Tensor,
@@ -56,22 +56,22 @@ impl Marginal {
         *self.kept.get_mut().expect("no thread panics") = Kept::default();
     }
 
-    /// ln p(observed part of x | k) `[N, K]` for x `[N, D]` about the centre, of which only what is true in `observed`
-    /// `[N, D]` counts; 0 where nothing is.
+    /// ln p(observed part of x | k) `[N, K]` for x `[N, D]` about the centre, in groups by what of it counts; 0 where nothing
+    /// does.
     pub fn log_likelihood(
         &self,
         x: &Tensor,
-        observed: &Tensor,
+        groups: &[Group],
         components: &[impl Deref<Target = Component>],
     ) -> Tensor {
         let all = Tensor::zeros([x.size()[0], components.len() as i64], (x.kind(), x.device()));
-        for group in groups(observed) {
+        for group in groups {
             if group.observed.numel() == 0 {
                 continue;
             }
             let seen = x.index_select(0, &group.rows).index_select(1, &group.observed);
             let mut kept = self.kept.lock().expect("no thread panics");
-            let by_cluster = kept.of(&group, components).iter().zip(components).map(|(factor, component)| {
+            let by_cluster = kept.of(group, components).iter().zip(components).map(|(factor, component)| {
                 factor
                     .log_joint(&factor.products(&seen), &component.log_weights, &component.common.scales)
                     .logsumexp(0, false)
@@ -105,7 +105,8 @@ impl Group {
 }
 
 /// The patches by what of them is observed, `[N, D]`, in a fixed order.
-pub(in crate::patch) fn groups(observed: &Tensor) -> Vec<Group> {
+#[must_use]
+pub fn groups(observed: &Tensor) -> Vec<Group> {
     let (n, d) = observed.size2().expect("masks of patches are [N, D]");
     let seen: Vec<bool> = Vec::try_from(observed.contiguous().view(-1)).expect("flags");
     let mut by_mask: BTreeMap<&[bool], Vec<i64>> = BTreeMap::new();

@@ -6,13 +6,17 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::component::{Common, Component};
-use super::marginal::Marginal;
+use super::marginal::{Marginal, groups};
 use super::ordered::Integers;
+use super::partial;
 use crate::patch::config::GaussianConfig;
 use crate::patch::evidence::{PatchEvidence, Reading};
 use crate::patch::model::{Infer, Learn};
 use crate::run::checkpoint::Named;
 use crate::{device, require};
+
+/// Patches that share a mask on average, from which on they are taken mask by mask.
+const SHARED: usize = 8;
 
 /// One Gaussian scale mixture per cluster.
 pub struct GaussianPatches {
@@ -144,6 +148,19 @@ impl GaussianPatches {
         let work: Vec<_> = self.components.iter().map(|c| (c, x.shallow_clone())).collect();
         let parts = device::spread(self.device(), work, |(c, x)| lock(c).log_likelihood(&x));
         Tensor::stack(&parts, 1)
+    }
+
+    /// ln p(observed part of x | k) `[N, K]` from [`partly_observed`](Self::partly_observed); 0 where nothing is observed.
+    pub(super) fn log_marginal(&self, x: &Tensor, observed: &Tensor) -> Tensor {
+        let groups = groups(observed);
+        if groups.len() * SHARED < x.size()[0] as usize {
+            let components: Vec<_> = self.components.iter().map(lock).collect();
+            return self.marginal.log_likelihood(&x.to_kind(self.common.kind), &groups, &components);
+        }
+        let work: Vec<_> = self.components.iter().map(|c| (c, x.shallow_clone(), observed.shallow_clone())).collect();
+        let parts =
+            device::spread(self.device(), work, |(c, x, observed)| partial::log_likelihood(&lock(c), &x, &observed));
+        Tensor::stack(&parts, 1).to_kind(self.common.kind)
     }
 
     /// ln P(x | k) of the ordered reading `[N, K]`; minus infinity where the density of a cluster is more than the

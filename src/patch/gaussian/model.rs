@@ -11,6 +11,7 @@ use super::component::{Component, Moments};
 use super::conditional::{conditional_maximiser, conditional_maximum, conditional_moments, conditional_sample};
 use super::low_rank::LowRank;
 use super::mixtures::{GaussianPatches, lock, reordered};
+use super::partial;
 use super::start;
 use crate::em::EmConfig;
 use crate::group::{Sum, sum_number};
@@ -52,10 +53,9 @@ impl Infer for GaussianPatches {
         let _guard = tch::no_grad_guard();
         match (patches.reading(), patches.observed()) {
             (Reading::Density, None) => Ok(self.log_density(&self.centred(patches.values())?)),
-            (Reading::Density, Some(observed)) => {
-                let x = self.centred(&patches.values().masked_fill(&observed.logical_not(), 0.0))?;
-                let components: Vec<_> = self.components.iter().map(lock).collect();
-                Ok(self.marginal.log_likelihood(&x, &self.in_order(&observed.to_device(x.device())), &components))
+            (Reading::Density, Some(_)) => {
+                let (x, observed) = self.partly_observed(patches)?;
+                Ok(self.log_marginal(&x, &observed))
             }
             (Reading::Ordered, None) => self.log_mass(patches.values()),
             (Reading::Ordered, Some(observed)) => self.log_mass_of_whole(patches.values(), observed),
@@ -163,20 +163,30 @@ impl Learn for GaussianPatches {
 
     fn accumulate(&mut self, patches: &PatchEvidence, weights: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        require!(patches.observed().is_none(), "Gaussians learn from whole patches");
-        let x = self.centred(patches.values())?;
+        let (x, observed) = match patches.observed() {
+            None => (self.centred(patches.values())?, None),
+            Some(_) => self.partly_observed(patches).map(|(x, observed)| (x, Some(observed)))?,
+        };
         self.batch += weights.sum(Kind::Double).double_value(&[]);
         let threshold = self.config.truncate_posterior;
         let work: Vec<_> = self
             .components
             .iter()
             .enumerate()
-            .map(|(k, c)| (c, x.shallow_clone(), weights.select(1, k as i64)))
+            .map(|(k, c)| {
+                let observed = observed.as_ref().map(Tensor::shallow_clone);
+                (c, x.shallow_clone(), observed, weights.select(1, k as i64))
+            })
             .collect();
-        device::spread(self.device(), work, |(c, x, weights)| {
+        device::spread(self.device(), work, |(c, x, observed, weights): (_, Tensor, Option<Tensor>, Tensor)| {
             let rows = weights.ge(threshold).nonzero().squeeze_dim(1);
-            if rows.numel() > 0 {
-                lock(c).accumulate(&x.index_select(0, &rows), &weights.index_select(0, &rows));
+            if rows.numel() == 0 {
+                return;
+            }
+            let [x, weights] = [x, weights].map(|tensor| tensor.index_select(0, &rows));
+            match observed {
+                None => lock(c).accumulate(&x, &weights),
+                Some(observed) => partial::accumulate(&mut lock(c), &x, &observed.index_select(0, &rows), &weights),
             }
         });
         Ok(())
