@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod log;
 pub mod manifest;
 pub mod metrics;
+pub mod outputs;
 pub mod progress;
 pub mod results;
 pub mod stage;

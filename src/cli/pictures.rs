@@ -1,6 +1,6 @@
 //! Which model of a run, and which pictures: what evaluation and questions are told alike.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -33,6 +33,11 @@ pub(super) struct PictureArgs {
 }
 
 impl PictureArgs {
+    /// Where the user's own pictures are.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
     /// What they mean.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::experiment::scoring::{self, Latents, Scoring};
 use crate::experiment::stage::Stage;
 use crate::patch::Reading;
 use crate::query::mask::MaskWords;
+use crate::run::outputs;
 
 /// What every question about pictures is told.
 #[derive(Debug, Args)]
@@ -37,6 +38,14 @@ struct Common {
 }
 
 impl Common {
+    /// See that these files can be written and are neither pictures nor masks that are read.
+    fn check(&self, targets: &[Option<&PathBuf>], masks: &[&MaskWords]) -> Result<()> {
+        let files =
+            masks.iter().filter_map(|words| if let MaskWords::File(path) = words { Some(&**path) } else { None });
+        let inputs: Vec<&Path> = files.chain(self.pictures.path()).collect();
+        outputs::check(&named(targets), &inputs, &self.run)
+    }
+
     fn open(&self, first: Option<u32>, cuda: Option<&Path>) -> Result<Asked> {
         let device = device::open(self.device, cuda)?;
         let first = first.map(|count| count as usize);
@@ -48,7 +57,7 @@ impl Common {
 pub(super) struct SampleArgs {
     /// Run folder.
     run: PathBuf,
-    /// Pictures to draw.
+    /// Pictures to draw; the first of many are those of few.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// A sheet of them to look at.
@@ -94,8 +103,14 @@ struct Completed {
     npy: Option<PathBuf>,
 }
 
+/// Those of some files that are named.
+fn named<'a>(files: &[Option<&'a PathBuf>]) -> Vec<&'a Path> {
+    files.iter().flatten().map(|path| path.as_path()).collect()
+}
+
 impl Completed {
     fn open(&self, cuda: Option<&Path>) -> Result<(Asked, Targets)> {
+        self.common.check(&[self.out.as_ref(), self.npy.as_ref()], &[&self.observed])?;
         let targets = Targets { png: self.out.clone(), npy: self.npy.clone() };
         Ok((self.common.open(Some(self.first), cuda)?, targets))
     }
@@ -106,7 +121,7 @@ pub(super) struct InpaintArgs {
     #[command(flatten)]
     completed: Completed,
     /// Samples of the rest of every picture.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     count: u32,
 }
 
@@ -132,7 +147,8 @@ pub(super) struct ScoreArgs {
     /// The pixels B that are given: the probability of A given B.
     #[arg(long, default_value = "none")]
     given: MaskWords,
-    /// A sheet of pictures and, beside each, the bits of its patches given all others: bright is odd.
+    /// A sheet of pictures and, beside each, the bits of its patches given all others: bright is odd. Not for models of
+    /// wavelet coefficients.
     #[arg(long, value_name = "FILE.png")]
     map: Option<PathBuf>,
     /// Only the first so many pictures.
@@ -174,6 +190,7 @@ pub(super) struct AskArgs {
 }
 
 pub(super) fn sample(args: &SampleArgs, cuda: Option<&Path>) -> Result<String> {
+    outputs::check(&named(&[args.out.as_ref(), args.npy.as_ref()]), &[], &args.run)?;
     let device = device::open(args.device, cuda)?;
     let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
     let said = drawing::sample(&args.run, args.stage, args.seed, args.count as usize, &targets, device)?;
@@ -197,6 +214,7 @@ pub(super) fn explain(args: &ExplainArgs, cuda: Option<&Path>) -> Result<String>
 
 pub(super) fn score(args: &ScoreArgs, cuda: Option<&Path>) -> Result<String> {
     let scoring = Scoring { observed: args.observed.clone(), given: args.given.clone(), inverted: args.invert };
+    args.common.check(&[Some(&args.out), args.map.as_ref()], &[&args.observed, &args.given])?;
     let asked = args.common.open(args.first, cuda)?;
     Ok(told(&scoring::score(&asked, &scoring, &args.out, args.map.as_deref())?, args.common.json))
 }
@@ -207,6 +225,7 @@ pub(super) fn latents(args: &LatentsArgs, cuda: Option<&Path>) -> Result<String>
         (_, true) => Latents::Joint,
         _ => Latents::Codes,
     };
+    args.common.check(&[Some(&args.out)], &[])?;
     Ok(told(&scoring::latents(&args.common.open(args.first, cuda)?, which, &args.out)?, args.common.json))
 }
 

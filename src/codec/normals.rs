@@ -16,6 +16,8 @@ pub struct Entry {
     pub offset: f64,
     /// See [`offset`](Self::offset).
     pub rate: f64,
+    /// Entries of one component with the same twin have the same offset and rate.
+    pub twin: usize,
 }
 
 impl Entry {
@@ -24,6 +26,42 @@ impl Entry {
         self.weight >= SMALL_SHARE
     }
 }
+
+/// Tails at one border, each computed once for the twins of a component.
+struct Shared {
+    tails: Tails,
+    border: f64,
+    component: usize,
+    /// By twin; NaN where it was not asked for yet.
+    known: [f64; MOST_TWINS],
+}
+
+impl Shared {
+    fn new(border: f64) -> Self {
+        Self { tails: Tails::new(), border, component: usize::MAX, known: [f64::NAN; MOST_TWINS] }
+    }
+
+    fn of(&mut self, entry: &Entry) -> f64 {
+        let fresh = || self.tails.at(entry.offset + entry.rate * self.border);
+        if entry.component != self.component {
+            self.component = entry.component;
+            self.known.fill(f64::NAN);
+        }
+        match self.known.get_mut(entry.twin) {
+            Some(known) if known.is_nan() => {
+                *known = fresh();
+                *known
+            }
+            Some(known) => *known,
+            None => fresh(),
+        }
+    }
+}
+
+/// Twins that are told apart; entries of higher ones are computed by themselves.
+const MOST_TWINS: usize = 16;
+/// The twin of an entry that has none.
+pub const ALONE: usize = usize::MAX;
 
 /// Values of the next number.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +108,14 @@ impl Normals {
         self.products.extend(log_weights.iter().map(|weight| libm::exp(weight - most)));
         let entries = &mut self.entries;
         entries.clear();
-        let entry =
-            |i: usize, weight| Entry { component: i / scales, scale: i % scales, weight, offset: 0.0, rate: 0.0 };
+        let entry = |i: usize, weight| Entry {
+            component: i / scales,
+            scale: i % scales,
+            weight,
+            offset: 0.0,
+            rate: 0.0,
+            twin: ALONE,
+        };
         if reweigh(&self.products, |i, weight| entries.push(entry(i, weight))) == 0.0 {
             let even = 1.0 / log_weights.len() as f64;
             entries.extend((0..log_weights.len()).map(|i| entry(i, even)));
@@ -101,9 +145,9 @@ impl Normals {
             return;
         }
         let border = span.border(v);
-        let (tails, mut sum) = (Tails::new(), 0.0);
+        let (mut shared, mut sum) = (Shared::new(border), 0.0);
         for entry in self.entries.iter().filter(|entry| entry.counts()) {
-            let tail = tails.at(entry.offset + entry.rate * border);
+            let tail = shared.of(entry);
             sum += entry.weight * below(tail);
             out.tails.push(tail);
         }
@@ -129,16 +173,13 @@ impl Normals {
 
     /// The next number is `v`: weights become those given it; returns its probability.
     pub fn observe(&mut self, v: usize, span: &Span, low: &Boundary, high: &Boundary) -> f64 {
-        let ends = [v, v + 1].map(|v| span.border(v));
-        let tails = Tails::new();
+        let mut ends = [v, v + 1].map(|v| Shared::new(span.border(v)));
         let mut known = low.tails.iter().zip(&high.tails);
         self.products.clear();
         self.products.extend(self.entries.iter().map(|entry| {
             let known = if entry.counts() { known.next() } else { None };
-            let [low, high] = known.map_or_else(
-                || ends.map(|border| tails.at(entry.offset + entry.rate * border)),
-                |(&low, &high)| [low, high],
-            );
+            let [low, high] =
+                known.map_or_else(|| ends.each_mut().map(|end| end.of(entry)), |(&low, &high)| [low, high]);
             entry.weight * between(low, high).max(0.0)
         }));
         reweigh_entries(&mut self.entries, &self.products, |entry, weight| Entry { weight, ..entry })

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::question::Asked;
 use super::stage::Stage;
 use super::subject;
+use crate::color::ColorSpace;
 use crate::data::sheet::{self, Sheet};
 use crate::data::view::View;
 use crate::query::mask::MaskWords;
@@ -94,7 +95,8 @@ pub fn sample(
     for start in (0..count).step_by(AT_ONCE) {
         interrupt::check()?;
         let some = AT_ONCE.min(count - start);
-        let drawn = model.sample(some, &mut rng(seed, "new pictures", start as u64));
+        // As many as ever are drawn, so that the first of many are those of few.
+        let drawn = model.sample(AT_ONCE, &mut rng(seed, "new pictures", start as u64)).narrow(0, 0, some as i64);
         let pictures = model.view().display(&drawn).to_device(Device::Cpu);
         files.add(&pictures, pictures.unsqueeze(1))?;
         bar.inc(some as u64);
@@ -126,16 +128,23 @@ pub fn inpaint(asked: &Asked, wanted: &Inpainting, targets: &Targets) -> Result<
     let view = *asked.subject.model.view();
     let [height, width] = view.size().map(|n| n as i64);
     let channels = view.shape().channels as i64;
-    let with_moments = view.context == 0;
+    // Where chroma counts modulo 256, a mean is no colour.
+    let with_moments = view.context == 0 && view.color != ColorSpace::YcocgRMod;
     let most = (COMPLETIONS / wanted.samples.max(1)).max(1);
     asked.each("inpaint", most, |model, batch| {
         let evidence = asked.evidence(batch, Some(&masks))?;
         let b = batch.indices.len() as i64;
         let stream = &mut rng(asked.seed, "completions", batch.indices[0] as u64);
-        let samples = conditional::samples(model, &evidence, wanted.samples, stream)?;
-        let samples = pixels::drawn(&view, &samples.flatten(0, 1)).to_device(Device::Cpu);
-        let samples = samples.view([b, -1, height, width, channels]);
-        let mut row = shown(&view, &batch.pixels, masks.of(&batch.indices)?.observed());
+        let some = |start: usize| {
+            let count = COMPLETIONS.min(wanted.samples - start);
+            let samples = conditional::samples(model, &evidence, count, stream)?;
+            let samples = pixels::drawn(&view, &samples.flatten(0, 1)).to_device(Device::Cpu);
+            Ok(samples.view([b, -1, height, width, channels]))
+        };
+        let samples = (0..wanted.samples).step_by(COMPLETIONS).map(some).collect::<Result<Vec<_>>>()?;
+        let mask = masks.of(&batch.indices)?;
+        let samples = restored(&view, &batch.pixels, mask.observed(), &Tensor::cat(&samples, 1));
+        let mut row = shown(&view, &batch.pixels, mask.observed());
         row.push(samples.shallow_clone());
         if with_moments {
             let moments = conditional::moments(model, &evidence)?;
@@ -169,7 +178,9 @@ pub fn explained(asked: &Asked, observed: &MaskWords, inverted: bool, targets: &
         let evidence = asked.evidence(batch, Some(&masks))?;
         let found = explain::explain(model, &evidence)?;
         let pictures = pixels::drawn(&view, &found.patches).to_device(Device::Cpu);
-        let mut row = shown(&view, &batch.pixels, masks.of(&batch.indices)?.observed());
+        let mask = masks.of(&batch.indices)?;
+        let pictures = restored(&view, &batch.pixels, mask.observed(), &pictures.unsqueeze(1)).squeeze_dim(1);
+        let mut row = shown(&view, &batch.pixels, mask.observed());
         row.push(pictures.unsqueeze(1));
         nats.extend(Vec::<f64>::try_from(found.log_probability)?);
         files.add(&pictures, Tensor::cat(&row, 1))
@@ -181,11 +192,23 @@ pub fn explained(asked: &Asked, observed: &MaskWords, inverted: bool, targets: &
     Ok(said)
 }
 
+/// Completions u8 `[B, n, h, w, C]` with the pixels that were `observed` as they are in the originals: a colour space that merges
+/// colours would show others.
+fn restored(view: &View, originals: &Tensor, observed: &Tensor, completed: &Tensor) -> Tensor {
+    let known = observed.reshape([-1, 1, observed.size()[observed.dim() - 2], observed.size()[observed.dim() - 1], 1]);
+    modelled(view, originals).unsqueeze(1).where_self(&known, completed)
+}
+
+/// The part of pictures u8 `[B, H, W, C]` that is modelled, `[B, h, w, C]`.
+fn modelled(view: &View, originals: &Tensor) -> Tensor {
+    let [height, width] = view.size().map(|n| n as i64);
+    originals.narrow(1, 0, height).narrow(2, 0, width).to_device(Device::Cpu)
+}
+
 /// Originals u8 `[B, H, W, C]` and what is observed of them, `[B, 1, h, w, C]` each: the part that is modelled; what is missing
 /// is grey.
 fn shown(view: &View, originals: &Tensor, observed: &Tensor) -> Vec<Tensor> {
-    let [height, width] = view.size().map(|n| n as i64);
-    let whole = originals.narrow(1, 0, height).narrow(2, 0, width).to_device(Device::Cpu);
+    let whole = modelled(view, originals);
     let grey = Tensor::from((view.shape().levels / 2) as i64).to_kind(Kind::Uint8);
     let known = observed.unsqueeze(-1).expand_as(&whole);
     vec![whole.unsqueeze(1), whole.where_self(&known, &grey).unsqueeze(1)]

@@ -14,8 +14,10 @@ use crate::mixture::Mixture;
 use crate::mixture::mask::Mask;
 use crate::query::mask::{MaskWords, Masks};
 use crate::query::{conditional, explain};
+use crate::require;
 use crate::run::array::ArrayWriter;
 use crate::run::atomically;
+use crate::wavelet::Transform;
 
 /// What is scored.
 #[derive(Clone, Debug)]
@@ -33,7 +35,17 @@ pub struct Scoring {
 struct Row {
     picture: String,
     nats: f64,
-    bits_per_dimension: f64,
+    /// Numbers that are asked and not given.
+    numbers: usize,
+}
+
+impl Row {
+    /// Bits per dimension of these pictures together; 0 where nothing is asked.
+    fn bits(rows: &[Self]) -> f64 {
+        let numbers = rows.iter().map(|row| row.numbers).sum();
+        let nats = rows.iter().map(|row| -row.nats).sum();
+        if numbers == 0 { 0.0 } else { bits_per_dimension(nats, numbers) }
+    }
 }
 
 /// `log p(x_A | x_B)` in nats of every picture, as CSV: its name or number, nats, bits per dimension of what is asked and not
@@ -42,6 +54,10 @@ struct Row {
 /// # Errors
 /// Where the model has no such marginal, a mask does not fit, or a file cannot be written.
 pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -> Result<Value> {
+    require!(
+        map.is_none() || asked.subject.model.view().transform == Transform::None,
+        "--map: a patch of this model holds wavelet coefficients, which belong to no place of the picture alone"
+    );
     let everything = scoring.observed == MaskWords::All && !scoring.inverted && scoring.given == MaskWords::None;
     let observed = if everything { None } else { Some(asked.masks(&scoring.observed, scoring.inverted)?) };
     let given = if scoring.given == MaskWords::None { None } else { Some(asked.masks(&scoring.given, false)?) };
@@ -50,8 +66,7 @@ pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -
     asked.each("score", asked.batch, |model, batch| {
         let (nats, numbers) = asked.log_conditional(model, batch, observed.as_ref(), given.as_ref())?;
         for ((&picture, nats), numbers) in batch.indices.iter().zip(nats).zip(numbers) {
-            let bits = if numbers == 0 { 0.0 } else { bits_per_dimension(-nats, numbers) };
-            rows.push(Row { picture: names(picture), nats, bits_per_dimension: bits });
+            rows.push(Row { picture: names(picture), nats, numbers });
         }
         if map.is_some() {
             maps.push(heat(asked, model, batch)?);
@@ -62,10 +77,9 @@ pub fn score(asked: &Asked, scoring: &Scoring, csv: &Path, map: Option<&Path>) -
     if let Some(path) = map {
         write_sheet(path, &Tensor::cat(&maps, 0), asked.subject.model.view(), 8)?;
     }
-    let mean = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64;
     let mut said = asked.about();
-    said["nats_mean"] = json!(mean(|row| row.nats));
-    said["bits_per_dimension"] = json!(mean(|row| row.bits_per_dimension));
+    said["nats_mean"] = json!(rows.iter().map(|row| row.nats).sum::<f64>() / rows.len().max(1) as f64);
+    said["bits_per_dimension"] = json!(Row::bits(&rows));
     Ok(said)
 }
 
@@ -129,7 +143,11 @@ fn write_csv(path: &Path, rows: &[Row]) -> Result<()> {
     let mut writer = csv::Writer::from_path(path)?;
     writer.write_record(["picture", "log_p_nats", "bits_per_dimension"])?;
     for row in rows {
-        writer.write_record([row.picture.as_str(), &row.nats.to_string(), &row.bits_per_dimension.to_string()])?;
+        writer.write_record([
+            row.picture.as_str(),
+            &row.nats.to_string(),
+            &Row::bits(std::slice::from_ref(row)).to_string(),
+        ])?;
     }
     Ok(writer.flush()?)
 }

@@ -41,6 +41,9 @@ pub enum MaskWords {
     File(PathBuf),
 }
 
+/// A PNG mask's pixels from here on are observed.
+const BRIGHT: u8 = 128;
+
 /// What may be said.
 const WORDS: &str = "all, none, top, bottom, left, right, center:SIDE, chessboard, box:ROW,COLUMN,HEIGHT,WIDTH, random:SHARE, \
                      or a file (.png, .npy)";
@@ -216,7 +219,12 @@ fn read(path: &Path) -> Result<Tensor> {
     let picture = image::load_from_memory_with_format((*bytes).as_ref(), ImageFormat::Png);
     let picture = picture.map_err(|error| refusal!("{shown}: cannot be read as a PNG picture: {error}"))?.to_luma8();
     let (width, height) = picture.dimensions();
-    Ok(Tensor::from_slice(picture.as_raw()).view([i64::from(height), i64::from(width)]).ge(128))
+    let brightest = picture.iter().max().copied().unwrap_or(0);
+    require!(
+        brightest == 0 || brightest >= BRIGHT,
+        "{shown}: its brightest pixel is {brightest}, and {BRIGHT} to 255 is observed: paint what is observed white"
+    );
+    Ok(Tensor::from_slice(picture.as_raw()).view([i64::from(height), i64::from(width)]).ge(i64::from(BRIGHT)))
 }
 
 #[cfg(test)]

@@ -31,6 +31,10 @@ fn a_trained_model_draws_completes_scores_and_explains() {
     ask(&["sample", "runs/tiny", "--count", "5", "--npy", "again.npy", "--seed", "4"]);
     assert_eq!(drawn, ndarray_npy::read_npy::<_, Array4<u8>>(at("again.npy")).unwrap());
 
+    ask(&["sample", "runs/tiny", "--count", "3", "--npy", "few.npy", "--seed", "4"]);
+    let few: Array4<u8> = ndarray_npy::read_npy(at("few.npy")).unwrap();
+    assert_eq!(few, drawn.slice(s![..3, .., .., ..]));
+
     let said = ask(&[
         "inpaint",
         "runs/tiny",
@@ -53,6 +57,9 @@ fn a_trained_model_draws_completes_scores_and_explains() {
     let (first, second) = (drawn.slice(s![.., 0, .., .., ..]), drawn.slice(s![.., 1, .., .., ..]));
     assert_eq!(first.slice(s![.., .., ..4, ..]), second.slice(s![.., .., ..4, ..]));
     assert_ne!(first, second);
+    // More samples than are drawn in one go.
+    ask(&["inpaint", "runs/tiny", "--first", "1", "--count", "300", "--npy", "i.npy"]);
+    assert_eq!(ndarray_npy::read_npy::<_, Array5<u8>>(at("i.npy")).unwrap().shape(), [1, 300, 8, 8, 1]);
 
     let nats = |more: &[&str]| {
         ask(&[&["score", "runs/tiny", "--first", "20", "--out", "x.csv"], more].concat())["nats_mean"].as_f64().unwrap()
@@ -123,6 +130,28 @@ fn masks_come_from_files_and_own_pictures_have_names() {
     let whole = std::fs::read(folder.join("mask.npy")).unwrap();
     std::fs::write(folder.join("cut.npy"), &whole[..whole.len() - 40]).unwrap();
     assert!(refused(&["--observed", "cut.npy"]).contains("cut.npy: broken npy array"));
+    image::GrayImage::from_pixel(8, 8, image::Luma([1])).save(folder.join("ones.png")).unwrap();
+    assert_eq!(
+        refused(&["--observed", "ones.png"]),
+        "lvd: ones.png: its brightest pixel is 1, and 128 to 255 is observed: paint what is observed white"
+    );
+    assert_eq!(
+        refused(&["--observed", "mask.png", "--map", "mask.png"]),
+        "lvd: mask.png: is an input too, and would be overwritten"
+    );
+    assert_eq!(refused(&["--map", "./x.csv"]), "lvd: ./x.csv: is named for two outputs");
+    assert_eq!(refused(&["--map", "none/x.png"]), "lvd: none/x.png: there is no folder none");
+    let own = error(folder, &["score", "runs/tiny", "--out", "runs/tiny/config.yaml"], 2);
+    assert_eq!(own, "lvd: runs/tiny/config.yaml: the run folder holds this file already: choose another name");
+    // The mean counts numbers, not pictures: nothing is asked of the first.
+    let mut halves = Array3::from_elem((2, 8, 8), false);
+    halves.slice_mut(s![1, .., ..]).fill(true);
+    ndarray_npy::write_npy(folder.join("halves.npy"), &halves).unwrap();
+    let said =
+        json(folder, &["score", "runs/tiny", "--first", "2", "--out", "x.csv", "--observed", "halves.npy", "--json"]);
+    let table = std::fs::read_to_string(folder.join("x.csv")).unwrap();
+    let second: f64 = table.lines().nth(2).unwrap().split(',').nth(2).unwrap().parse().unwrap();
+    assert!((said["bits_per_dimension"].as_f64().unwrap() - second).abs() < 1e-12, "{said} {table}");
     let unknown = lvd(folder, &["score", "runs/tiny", "--out", "x.csv", "--observed", "middle"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(
@@ -167,4 +196,39 @@ fn a_density_answers_and_says_what_it_cannot() {
         refused.starts_with("lvd: the ordered reading of Gaussians has exact marginals of whole patches only"),
         "{refused}"
     );
+}
+
+#[test]
+fn observed_pixels_stay_and_coefficients_have_no_map() {
+    let colour = |folder: &Path, more: &str| {
+        let pixels =
+            Array4::from_shape_fn((40, 8, 8, 3), |(n, r, c, k)| ((n * 37 + r * 11 + c * 23 + k * 50) % 256) as u8);
+        ndarray_npy::write_npy(folder.join("colour.npy"), &pixels).unwrap();
+        let yaml = std::fs::read_to_string(folder.join("tiny.yaml")).unwrap();
+        let data = "data: {format: npy, root: ., train: [colour.npy], validation: {last: 8}, test: {last: 8}}";
+        let start = yaml.find("data:").unwrap();
+        let end = start + yaml[start..].find('\n').unwrap();
+        let yaml = format!("{}{data}{}", &yaml[..start], &yaml[end..]).replace("color: grey", more);
+        std::fs::write(folder.join("tiny.yaml"), yaml).unwrap();
+        pixels
+    };
+    let lossy = tiny();
+    let pixels = colour(lossy.path(), "protocol: lossy\ncolor: ycocg_lossy");
+    let lossy = trained(lossy);
+    for command in ["inpaint", "explain"] {
+        json(lossy.path(), &[command, "runs/tiny", "--first", "2", "--observed", "top", "--npy", "i.npy", "--json"]);
+        let flat = |path: &str| ndarray_npy::read_npy::<_, ndarray::ArrayD<u8>>(lossy.path().join(path)).unwrap();
+        let drawn = flat("i.npy");
+        let count = drawn.len() / (2 * 192);
+        let drawn = drawn.into_shape_with_order((2, count, 8, 8, 3)).unwrap();
+        let original = pixels.slice(s![32..34, ..4, .., ..]);
+        for sample in 0..count {
+            assert_eq!(drawn.slice(s![.., sample, ..4, .., ..]), original, "{command}");
+        }
+    }
+    let transformed = tiny();
+    colour(transformed.path(), "color: ycocg_r\ntransform: cdf53_integer");
+    let transformed = trained(transformed);
+    let refused = error(transformed.path(), &["score", "runs/tiny", "--out", "x.csv", "--map", "m.png"], 2);
+    assert!(refused.contains("--map: a patch of this model holds wavelet coefficients"), "{refused}");
 }

@@ -22,6 +22,8 @@ pub struct Experts {
     pub(super) inverse_scales: Vec<f64>,
     pub(super) scales: usize,
     pub(super) groups: usize,
+    /// The number of each scale among those of its group that differ, `[S, G]`.
+    pub(super) twins: Vec<usize>,
     /// Least value and number of values of the window's number at each place.
     pub(super) ranges: Vec<(i64, usize)>,
     /// What values are taken about, by place.
@@ -96,6 +98,7 @@ impl Experts {
         }
         crate::require!(end == w, "the groups of the checkpoint have {end} numbers, a window has {w}");
         let inverse_scales: Vec<f64> = scale_grid.into_iter().map(|s| 1.0 / s).collect();
+        let twins = twins(&inverse_scales, groups);
         let regressions = Regressions { count, given, widths, order, moments };
         let prior = if patch.has("gate.width") {
             let ring = Ring::from_tensors(&patch, view, &regressions, &log_weights, &inverse_scales)?;
@@ -110,6 +113,7 @@ impl Experts {
             inverse_scales,
             scales,
             groups,
+            twins,
             ranges: regressions.order.iter().map(range).collect(),
             centre: regressions.order.iter().map(|&v| centre[v]).collect(),
             regressions,
@@ -156,4 +160,18 @@ impl Experts {
         self.kinds.lock().expect("no thread panics").insert(observed.to_vec(), Arc::clone(&made));
         Ok(made)
     }
+}
+
+/// The number of each of the scales `[S, G]` among those of its group that differ, in the order in which they come.
+fn twins(scales: &[f64], groups: usize) -> Vec<usize> {
+    let mut found = vec![Vec::new(); groups];
+    let number = |(i, scale): (usize, &f64)| {
+        let different = &mut found[i % groups];
+        let known = different.iter().position(|other: &f64| other.to_bits() == scale.to_bits());
+        known.unwrap_or_else(|| {
+            different.push(*scale);
+            different.len() - 1
+        })
+    };
+    scales.iter().enumerate().map(number).collect()
 }

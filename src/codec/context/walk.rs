@@ -81,8 +81,9 @@ impl<'a> ContextWalk<'a> {
                 let (row, own, bias) = rows.row(last, d);
                 (sum, diagonal) = (inner(row, seen) + bias, own);
             }
-            let inverse = model.inverse_scales[entry.scale * model.groups + group];
-            (entry.offset, entry.rate) = (sum * inverse, diagonal * inverse);
+            let place = entry.scale * model.groups + group;
+            let inverse = model.inverse_scales[place];
+            (entry.offset, entry.rate, entry.twin) = (sum * inverse, diagonal * inverse, model.twins[place]);
         });
     }
 
