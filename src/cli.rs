@@ -34,6 +34,9 @@ pub struct Cli {
     /// Say more on stderr.
     #[arg(long, short, global = true)]
     pub verbose: bool,
+    /// Say nothing on stderr but warnings and errors; no progress bars.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// Folder of the CUDA part of libtorch (`libtorch_cuda.so`), if the loader does not find it.
     #[arg(long, global = true, value_name = "DIR")]
     libtorch_cuda: Option<PathBuf>,

@@ -10,7 +10,7 @@ use lvd::cli::{self, Cli};
 use lvd::device;
 use lvd::device::fault;
 use lvd::refusal::{Interrupted, Refusal};
-use lvd::run::{interrupt, log};
+use lvd::run::{interrupt, log, progress};
 use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
@@ -23,7 +23,14 @@ fn main() -> ExitCode {
     };
     device::keep_freed_memory();
     std::panic::set_hook(Box::new(report_panic));
-    log::init(if cli.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
+    log::init(match (cli.verbose, cli.quiet) {
+        (true, _) => LevelFilter::DEBUG,
+        (_, true) => LevelFilter::WARN,
+        _ => LevelFilter::INFO,
+    });
+    if cli.quiet {
+        progress::hide();
+    }
     if let Err(error) = interrupt::install() {
         return fail(&error);
     }

@@ -22,6 +22,7 @@ pub mod outputs;
 pub mod progress;
 pub mod results;
 pub mod stage;
+pub mod told;
 
 pub use atomic::{atomic_write, atomically, sha256_file};
 pub use checkpoint::Checkpoint;

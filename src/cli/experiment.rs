@@ -52,11 +52,13 @@ pub(super) fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stag
     with_conductor(args, cuda, |conductor, dir| {
         if let Some(stage) = stage {
             conductor.ensure(stage)?;
+            conductor.tell_reused();
             return Ok(format!("{stage}: done, in {}", dir.display()));
         }
         for stage in Stage::wanted(conductor.context.config) {
             conductor.ensure(stage)?;
         }
+        conductor.tell_reused();
         let rows = evaluation::evaluate(&conductor.context)?;
         conductor.context.run.finish()?;
         Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))

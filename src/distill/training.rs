@@ -4,6 +4,7 @@
 //! every random choice is a function of seed, stage and epoch, a resumed run ends where an unbroken one does.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -23,7 +24,7 @@ use crate::mixture::{Mixture, Prior};
 use crate::patch::PatchEvidence;
 use crate::random::{Draws, rng};
 use crate::refusal::Interrupted;
-use crate::run::{checkpoint, interrupt, progress};
+use crate::run::{checkpoint, interrupt, progress, told};
 
 /// How patches get their clusters.
 pub enum Clusters<'a> {
@@ -45,6 +46,8 @@ struct Loop<'a, 'b> {
     steps_per_epoch: usize,
     bar: ProgressBar,
     best: f64,
+    /// When the epoch began, as far as this session goes.
+    began: Instant,
 }
 
 /// Train parts of a mixture by EM as the configuration says, and leave it as it was after the epoch (0: the start) that
@@ -63,7 +66,7 @@ pub fn train(
     let batch = if config.batch == 0 { pictures } else { config.batch.min(pictures) };
     let steps_per_epoch = pictures.div_ceil(batch);
     let bar = progress::bar(session.name, (pictures * config.epochs) as u64);
-    let mut run = Loop { session, config, batch, steps_per_epoch, bar, best: f64::INFINITY };
+    let mut run = Loop { session, config, batch, steps_per_epoch, bar, best: f64::INFINITY, began: Instant::now() };
     let mut training = Training::new(model, parts, config, pictures);
     let done = run.resume(&mut training)?;
     if done == 0 {
@@ -164,7 +167,8 @@ impl Loop<'_, '_> {
             values["truncated_share"] = json!(training.truncated_share());
         }
         self.bar.set_message(format!("valid {:.4} bpd", valid.bits_per_dimension));
-        tracing::info!("{}: epoch {epoch} of {}: {values}", self.session.name, self.config.epochs);
+        let taken = self.taken(epoch);
+        tracing::info!("{} {epoch}/{}  {}{taken}", self.session.name, self.config.epochs, told::line(&values));
         self.session.metrics.write(self.session.name, epoch as u64, &values)?;
         anyhow::ensure!(
             valid.nats_mean.is_finite(),
@@ -176,6 +180,12 @@ impl Loop<'_, '_> {
             checkpoint::save(&self.session.stage.state(BEST), &training.model.tensors(), &BTreeMap::new())?;
         }
         Ok(())
+    }
+
+    /// How long the epoch took, where it is one of this session.
+    fn taken(&mut self, epoch: usize) -> String {
+        let taken = std::mem::replace(&mut self.began, Instant::now()).elapsed().as_secs_f64();
+        if epoch == 0 { String::new() } else { format!("  {}", told::seconds(taken)) }
     }
 
     fn save(&self, training: &Training, steps: usize) -> Result<()> {

@@ -25,6 +25,7 @@ use crate::mixture::train::LearningParts;
 use crate::patch::config::Start;
 use crate::run::StageFolder;
 use crate::run::metrics::Metrics;
+use crate::run::told;
 use crate::teacher::features::Features;
 
 const PATCHES: LearningParts = LearningParts { patches: true, prior: false };
@@ -40,6 +41,8 @@ pub struct Conductor<'a> {
     metrics: Metrics,
     /// Stages that are known to be done.
     done: BTreeSet<Stage>,
+    /// Those that were done before, until it is said.
+    reused: Vec<Stage>,
 }
 
 impl<'a> Conductor<'a> {
@@ -49,7 +52,7 @@ impl<'a> Conductor<'a> {
     /// When metrics cannot be read or written.
     pub fn new(context: Context<'a>, pictures: &'a BTreeMap<String, String>) -> Result<Self> {
         let metrics = context.run.metrics()?;
-        Ok(Self { context, pictures, metrics, done: BTreeSet::new() })
+        Ok(Self { context, pictures, metrics, done: BTreeSet::new(), reused: Vec::new() })
     }
 
     /// Run a stage and those it builds on, but for what is done already.
@@ -67,9 +70,10 @@ impl<'a> Conductor<'a> {
         let mark = mark.context("the stage before has just been done")?;
         let folder = self.context.folder(stage);
         if folder.is_done(&mark)? {
-            tracing::info!("{stage}: done before, reused");
+            self.reused.push(stage);
             folder.clean()?;
         } else {
+            self.tell_reused();
             self.context.run.reopen()?;
             let resumed = folder.begin(&mark)?;
             if !resumed {
@@ -79,11 +83,20 @@ impl<'a> Conductor<'a> {
             let started = Instant::now();
             let mut summary = self.execute(stage, &folder)?;
             summary["seconds"] = json!(started.elapsed().as_secs_f64());
-            tracing::info!("{stage}: finished: {summary}");
+            tracing::info!("{stage}: finished: {}", told::line(&summary));
             folder.finish(&mark, summary)?;
         }
         self.done.insert(stage);
         Ok(())
+    }
+
+    /// Say once which stages were done before.
+    pub fn tell_reused(&mut self) {
+        let reused = std::mem::take(&mut self.reused);
+        if !reused.is_empty() {
+            let names: Vec<&str> = reused.iter().map(|stage| stage.name()).collect();
+            tracing::info!("done before, reused: {}", names.join(", "));
+        }
     }
 
     fn execute(&mut self, stage: Stage, folder: &StageFolder) -> Result<Value> {

@@ -14,7 +14,7 @@ use crate::evaluate::bits_per_dimension;
 use crate::refusal::Interrupted;
 use crate::run::metrics::Metrics;
 use crate::run::stage::StageFolder;
-use crate::run::{checkpoint, interrupt, progress};
+use crate::run::{checkpoint, interrupt, progress, told};
 use crate::teacher::VqVaeConfig;
 use crate::teacher::training::{Ending, EpochReport, Progress, Trainer};
 
@@ -84,7 +84,7 @@ impl Watch<'_> {
         let mut values = json!(report);
         values["valid_bpd"] = json!(bpd);
         self.bar.set_message(format!("valid {bpd:.4} bpd"));
-        tracing::info!("teacher: epoch {epoch} of {}: {values}", self.epochs);
+        tracing::info!("teacher {epoch}/{}  {}", self.epochs, told::line(&values));
         self.metrics.write(Stage::Teacher.name(), epoch as u64, &values)
     }
 

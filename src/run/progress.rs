@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -13,6 +13,11 @@ pub fn bar(label: &str, length: u64) -> ProgressBar {
     let template = "{prefix:>16} {wide_bar} {pos}/{len} {elapsed} (left {eta}) {msg}";
     let style = ProgressStyle::with_template(template).expect("the template is right");
     BARS.add(ProgressBar::new(length).with_style(style).with_prefix(label.to_owned()))
+}
+
+/// Show no bars from now on.
+pub fn hide() {
+    BARS.set_draw_target(ProgressDrawTarget::hidden());
 }
 
 /// Standard error, with the bars taken away while something is written.

@@ -72,7 +72,15 @@ fn a_run_evaluates_itself_and_is_reused() {
     }
 
     let again = lvd(folder.path(), &["run", "tiny.yaml"]);
-    assert!(text(&again.stderr).contains("joint: done before, reused"));
+    let said = text(&again.stderr);
+    assert!(
+        said.contains("done before, reused: teacher, latents, hard, soft, tree, joint, em_only, pixel_hclt"),
+        "{said}"
+    );
+    assert!(text(&output.stderr).contains("hard 1/1  valid "), "{}", text(&output.stderr));
+    let quiet = lvd(folder.path(), &["run", "tiny.yaml", "--quiet", "--set", "distill.joint.epochs=2"]);
+    assert!(quiet.status.success() && quiet.stderr.is_empty(), "{}", text(&quiet.stderr));
+    lvd(folder.path(), &["run", "tiny.yaml", "--quiet"]);
     assert_eq!(rows(&table), rows(&text(&again.stdout)));
 
     eval_agrees(folder.path());

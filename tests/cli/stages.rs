@@ -10,15 +10,14 @@ use super::{error, lvd, text, tiny};
 /// The stages that a command did, by what it says of each: `started` or `reused`.
 fn stages(stderr: &[u8]) -> BTreeMap<String, &'static str> {
     let said = text(stderr);
-    let of = |line: &str| {
-        let (rest, what) = if let Some(rest) = line.strip_suffix(": done before, reused") {
-            (rest, "reused")
-        } else {
-            (line.strip_suffix(": started")?, "started")
-        };
-        Some((rest.rsplit(' ').next()?.to_owned(), what))
+    let of = |line: &str| -> Vec<(String, &'static str)> {
+        if let Some((_, reused)) = line.split_once("done before, reused: ") {
+            return reused.split(", ").map(|stage| (stage.to_owned(), "reused")).collect();
+        }
+        let started = line.strip_suffix(": started").and_then(|rest| rest.rsplit(' ').next());
+        started.map(|stage| (stage.to_owned(), "started")).into_iter().collect()
     };
-    said.lines().filter_map(|line| of(line.trim_end())).collect()
+    said.lines().flat_map(|line| of(line.trim_end())).collect()
 }
 
 fn run(folder: &Path, sets: &[&str]) -> (BTreeMap<String, &'static str>, String) {

@@ -24,7 +24,7 @@ use crate::patch::config::PatchConfig;
 use crate::patch::{self, Part};
 use crate::random::{Draws, rng};
 use crate::require;
-use crate::run::{checkpoint, interrupt, progress};
+use crate::run::{checkpoint, interrupt, progress, told};
 
 /// The model between two steps of growing, while the stage is under way.
 const STATE: &str = "growing.safetensors";
@@ -220,7 +220,7 @@ fn report(session: &mut Session, all: &[Proposal], taken: &[usize], round: usize
     let line = json!({
         "splits": count(1), "merges": count(2), "proposals": all.len(), "gain_nats": gain, "held_out_nats": -nats,
     });
-    tracing::info!("{name}: round {round}: {line}");
+    tracing::info!("{name}, round {round}: {}", told::line(&line));
     session.metrics.write(name, round as u64, &line)
 }
 
