@@ -1,4 +1,4 @@
-"""Write a model as a TorchScript module that carries its contract (README, "Teachers from elsewhere")."""
+"""Write a model as a TorchScript module that carries its contract (docs/teachers.md, "Teachers from elsewhere")."""
 
 import argparse
 import json
