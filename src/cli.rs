@@ -1,12 +1,14 @@
 //! What the user types, as types; and the work it asks for.
 
 mod codec;
+mod compare;
 mod eval;
 mod experiment;
 pub mod output;
 mod pictures;
 mod question;
 mod report;
+mod sweep;
 mod teacher;
 
 use std::path::PathBuf;
@@ -19,11 +21,13 @@ use crate::experiment::read;
 use crate::experiment::stage::Stage;
 use crate::run::interrupt;
 use codec::{CompressArgs, DecompressArgs, InfoArgs};
+use compare::CompareArgs;
 use eval::EvalArgs;
 use experiment::{ExperimentArgs, run};
 use output::Output;
 use question::{AskArgs, ExplainArgs, InpaintArgs, LatentsArgs, SampleArgs, ScoreArgs};
 use report::ReportArgs;
+use sweep::SweepArgs;
 
 /// Distil deep generative models into probabilistic circuits and measure them in bits per dimension.
 #[derive(Debug, Parser)]
@@ -52,8 +56,12 @@ enum Command {
     AssignLatents(ExperimentArgs),
     /// Distil, with what that needs; no baselines, no evaluation.
     Distill(ExperimentArgs),
+    /// Run an experiment with keys set to several values: a run folder a point, equal stages done once, a report at the end.
+    Sweep(SweepArgs),
     /// Evaluate trained models on a split or on any pictures of their size.
     Eval(EvalArgs),
+    /// Compare runs picture by picture: differences in bits per dimension with their own standard errors.
+    Compare(CompareArgs),
     /// Code pictures without loss by a trained model.
     Compress(CompressArgs),
     /// Bring coded pictures back, bit for bit.
@@ -102,7 +110,9 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         Command::TrainTeacher(args) => run(args, cuda, Some(Stage::Teacher)),
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
         Command::Distill(args) => experiment::distill(args, cuda),
+        Command::Sweep(args) => sweep::execute(args, cuda),
         Command::Eval(args) => return eval::execute(args, cuda),
+        Command::Compare(args) => compare::execute(args, cuda),
         Command::Compress(args) => codec::compress(args, cuda),
         Command::Decompress(args) => codec::decompress(args, cuda),
         Command::CodecInfo(args) => codec::info(args),
@@ -129,9 +139,10 @@ impl Command {
     /// Whether there is something to save when the user asks to stop.
     fn saves(&self) -> bool {
         match self {
-            Self::Run(_) | Self::TrainTeacher(_) | Self::AssignLatents(_) | Self::Distill(_) => true,
+            Self::Run(_) | Self::TrainTeacher(_) | Self::AssignLatents(_) | Self::Distill(_) | Self::Sweep(_) => true,
             Self::Teacher(command) => command.saves(),
             Self::Eval(_)
+            | Self::Compare(_)
             | Self::Compress(_)
             | Self::Decompress(_)
             | Self::CodecInfo(_)

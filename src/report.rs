@@ -1,10 +1,12 @@
-//! A report on finished runs, from their folders alone: one page that needs nothing else, or tables in Markdown.
+//! A report on finished runs, from their folders alone: one page that needs nothing else, or tables in Markdown, CSV and LaTeX.
 
 mod escape;
 mod limits;
 pub mod summary;
+pub mod differences;
 pub mod charts;
 pub mod markdown;
+pub mod plain;
 pub mod page;
 
 use std::path::PathBuf;
@@ -21,6 +23,43 @@ pub enum Form {
     Html,
     /// Tables in Markdown.
     Md,
+    /// All rows with all digits, for programs.
+    Csv,
+    /// A LaTeX table; of several runs their last models.
+    Latex,
+}
+
+/// The last models of runs as a table for the terminal, and means over seeds where there are several.
+///
+/// # Errors
+/// A refusal where a folder holds no results.
+pub fn last_models(runs: &[PathBuf]) -> Result<String> {
+    let runs: Vec<Summary> = runs.iter().map(|run| Summary::read(run)).collect::<Result<_>>()?;
+    let labels = differences::labels(&runs);
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
+    let mut lines = vec![format!(
+        "{:<width$}  {:<8} {:>8} {:>7} {:>11} {:>8}",
+        "run", "reading", "bpd", "+-", "parameters", "seconds"
+    )];
+    for (run, label) in runs.iter().zip(&labels) {
+        for row in differences::last(run) {
+            let parameters = row.parameters.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            lines.push(format!(
+                "{label:<width$}  {:<8} {:>8.4} {:>7.4} {parameters:>11} {:>8.0}",
+                row.reading,
+                row.bits_per_dimension,
+                row.standard_error,
+                differences::seconds(run)
+            ));
+        }
+    }
+    for group in differences::over_seeds(&runs) {
+        lines.push(format!(
+            "{:<width$}  {:<8} {:>8.4} {:>7.4} (mean and standard deviation of {} seeds)",
+            group.label, group.reading, group.mean, group.deviation, group.runs
+        ));
+    }
+    Ok(lines.join("\n"))
 }
 
 /// Report on runs; with `mixed`, also on runs whose numbers cannot be compared.
@@ -42,5 +81,7 @@ pub fn report(runs: &[PathBuf], form: Form, mixed: bool) -> Result<String> {
     Ok(match form {
         Form::Html => page::page(&runs, !comparable)?,
         Form::Md => markdown::tables(&runs, !comparable),
+        Form::Csv => plain::csv(&runs)?,
+        Form::Latex => plain::latex(&runs),
     })
 }

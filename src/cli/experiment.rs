@@ -13,6 +13,7 @@ use crate::experiment::context::Context;
 use crate::experiment::stage::Stage;
 use crate::experiment::stages::Conductor;
 use crate::experiment::{evaluation, models, plan, read, rows, teaching};
+use crate::run::results::Row;
 use crate::run::{Manifest, RunFolder};
 use crate::teacher::TeacherConfig;
 
@@ -55,14 +56,20 @@ pub(super) fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stag
             conductor.tell_reused();
             return Ok(format!("{stage}: done, in {}", dir.display()));
         }
-        for stage in Stage::wanted(conductor.context.config) {
-            conductor.ensure(stage)?;
-        }
-        conductor.tell_reused();
-        let rows = evaluation::evaluate(&conductor.context)?;
-        conductor.context.run.finish()?;
+        let rows = everything(conductor)?;
         Ok(format!("{}\nrun folder: {}", rows::table(&rows), dir.display()))
     })
+}
+
+/// All stages of an experiment, and their evaluation.
+pub(super) fn everything(conductor: &mut Conductor) -> Result<Vec<Row>> {
+    for stage in Stage::wanted(conductor.context.config) {
+        conductor.ensure(stage)?;
+    }
+    conductor.tell_reused();
+    let rows = evaluation::evaluate(&conductor.context)?;
+    conductor.context.run.finish()?;
+    Ok(rows)
 }
 
 /// Run all stages of distillation.
@@ -78,16 +85,26 @@ pub(super) fn with_conductor(
 ) -> Result<String> {
     let config = args.config()?;
     let device = device::open(args.device, cuda)?;
+    let dir = args.run_dir(&config);
+    in_folder(&config, &dir, device, |conductor| work(conductor, &dir))
+}
+
+/// Work on an experiment in a folder.
+pub(super) fn in_folder<T>(
+    config: &Config,
+    dir: &Path,
+    device: Device,
+    work: impl FnOnce(&mut Conductor) -> Result<T>,
+) -> Result<T> {
     device::set_threads(config.compute.threads)?;
     let data = data::open(&config.data, config.seed)?;
-    let dir = args.run_dir(&config);
-    models::view(&config, data.train.shape())?;
-    let folder = RunFolder::open(&dir)?;
+    models::view(config, data.train.shape())?;
+    let folder = RunFolder::open(dir)?;
     folder.open_log()?;
-    let manifest = manifest(&config, &data, device);
+    let manifest = manifest(config, &data, device);
     let pictures = manifest.data.clone();
-    folder.begin(&config, manifest, &SOURCES)?;
-    work(&mut Conductor::new(Context::new(&config, &folder, &data, device)?, &pictures)?, &dir)
+    folder.begin(config, manifest, &SOURCES)?;
+    work(&mut Conductor::new(Context::new(config, &folder, &data, device)?, &pictures)?)
 }
 
 fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {

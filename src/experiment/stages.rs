@@ -23,9 +23,9 @@ use crate::latent_tree::Codes;
 use crate::mixture::Mixture;
 use crate::mixture::train::LearningParts;
 use crate::patch::config::Start;
-use crate::run::StageFolder;
 use crate::run::metrics::Metrics;
 use crate::run::told;
+use crate::run::{RunFolder, StageFolder};
 use crate::teacher::features::Features;
 
 const PATCHES: LearningParts = LearningParts { patches: true, prior: false };
@@ -43,6 +43,8 @@ pub struct Conductor<'a> {
     done: BTreeSet<Stage>,
     /// Those that were done before, until it is said.
     reused: Vec<Stage>,
+    /// Run folders whose stages are taken over where they were made from the same inputs.
+    others: Vec<RunFolder>,
 }
 
 impl<'a> Conductor<'a> {
@@ -52,7 +54,12 @@ impl<'a> Conductor<'a> {
     /// When metrics cannot be read or written.
     pub fn new(context: Context<'a>, pictures: &'a BTreeMap<String, String>) -> Result<Self> {
         let metrics = context.run.metrics()?;
-        Ok(Self { context, pictures, metrics, done: BTreeSet::new(), reused: Vec::new() })
+        Ok(Self { context, pictures, metrics, done: BTreeSet::new(), reused: Vec::new(), others: Vec::new() })
+    }
+
+    /// Take over stages of other runs, where they were made from the same inputs.
+    pub fn share(&mut self, others: Vec<RunFolder>) {
+        self.others = others;
     }
 
     /// Run a stage and those it builds on, but for what is done already.
@@ -69,7 +76,7 @@ impl<'a> Conductor<'a> {
         let mark = stage_fingerprint(self.context.config, self.context.run, self.pictures, stage)?;
         let mark = mark.context("the stage before has just been done")?;
         let folder = self.context.folder(stage);
-        if folder.is_done(&mark)? {
+        if folder.is_done(&mark)? || self.take_over(stage, &folder, &mark)? {
             self.reused.push(stage);
             folder.clean()?;
         } else {
@@ -88,6 +95,23 @@ impl<'a> Conductor<'a> {
         }
         self.done.insert(stage);
         Ok(())
+    }
+
+    /// Take a stage from another run, where one has it.
+    fn take_over(&mut self, stage: Stage, folder: &StageFolder, mark: &str) -> Result<bool> {
+        for other in &self.others {
+            let theirs = other.stage(stage.name());
+            if theirs.is_done(mark)? {
+                tracing::info!("{stage}: taken from {}", other.root().display());
+                self.metrics.forget_all(stage.name())?;
+                for line in other.read_metrics()?.iter().filter(|line| line.is_of(stage.name())) {
+                    self.metrics.write(&line.stage, line.step, &Value::Object(line.values.clone()))?;
+                }
+                folder.take(&theirs)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Say once which stages were done before.

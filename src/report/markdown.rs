@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::differences::{labels, over_seeds};
 use super::escape;
 use super::summary::Summary;
 use crate::run::results::Row;
@@ -36,6 +37,7 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     if mixed {
         heads.push("counted by");
     }
+    let names = labels(runs);
     let mut text = String::new();
     let line = |text: &mut String, cells: &[String]| {
         let escaped: Vec<String> = cells.iter().map(|cell| escape::markdown(cell)).collect();
@@ -43,9 +45,9 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     };
     line(&mut text, &heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
     let _ = writeln!(text, "|{}", "---|".repeat(heads.len()));
-    for run in runs {
+    for (run, name) in runs.iter().zip(&names) {
         for row in &run.rows {
-            let mut all: Vec<String> = if many { vec![run.name.clone()] } else { Vec::new() };
+            let mut all: Vec<String> = if many { vec![name.clone()] } else { Vec::new() };
             all.extend(cells(row));
             if mixed {
                 all.push(run.kind());
@@ -57,14 +59,24 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
         text,
         "\nTest split, bits per dimension; bpd = prior + residual - refund; ± is one standard error over pictures."
     );
-    for run in runs {
+    let groups = over_seeds(runs);
+    if !groups.is_empty() {
+        let _ = writeln!(text, "\nLast models, mean and standard deviation over seeds:\n");
+        let cells = |cells: [&str; 5]| cells.map(str::to_owned);
+        line(&mut text, &cells(["runs", "reading", "bpd", "±", "seeds"]));
+        let _ = writeln!(text, "|{}", "---|".repeat(5));
+        for group in groups {
+            let [mean, deviation] = [group.mean, group.deviation].map(|x| format!("{x:.4}"));
+            line(&mut text, &cells([&group.label, &group.reading, &mean, &deviation, &group.runs.to_string()]));
+        }
+    }
+    for (run, name) in runs.iter().zip(&names) {
         let (n, kind) = (run.rows.first().map_or(0, |row| row.num_images), run.kind());
         let _ = writeln!(
             text,
             "\n- {}",
             escape::markdown(&format!(
-                "{}: {n} pictures, {kind}, seed {}, {}",
-                run.name,
+                "{name}: {n} pictures, {kind}, seed {}, {}",
                 run.manifest.seed,
                 computed_by(run)
             ))

@@ -1,13 +1,17 @@
 //! The report as one HTML page: no script, nothing fetched, light or dark as the reader likes.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::differences::{labels, last, over_seeds, seconds};
 use super::markdown::{HEADS, cells, computed_by};
 use super::summary::{Picture, StageClusters, Summary};
 use super::{charts, escape};
+use crate::run::results::Row;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -16,9 +20,11 @@ const STYLE: &str = include_str!("style.css");
 /// # Errors
 /// When a chart cannot be drawn.
 pub fn page(runs: &[Summary], mixed: bool) -> Result<String> {
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let labels = labels(runs);
+    let names: BTreeSet<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let title = format!("{} – lvd", names.join(", "));
-    let sections = runs.iter().map(section).collect::<Result<Vec<Markup>>>()?;
+    let sections = runs.iter().zip(&labels).map(|(run, label)| section(run, label)).collect::<Result<Vec<Markup>>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,7 +39,7 @@ pub fn page(runs: &[Summary], mixed: bool) -> Result<String> {
                 main {
                     h1 { (names.join(", ")) }
                     p { "Test split, bits per dimension: bpd = prior + residual − refund. ± is one standard error over pictures." }
-                    @if runs.len() > 1 { (comparison(runs, mixed)) }
+                    @if runs.len() > 1 { (comparison(runs, &labels, mixed)?) }
                     @for section in sections { (section) }
                 }
             }
@@ -42,34 +48,67 @@ pub fn page(runs: &[Summary], mixed: bool) -> Result<String> {
     Ok(page.into_string())
 }
 
-/// The last word of every run side by side.
-fn comparison(runs: &[Summary], mixed: bool) -> Markup {
-    html! {
+/// Columns that a narrow screen leaves out: all but model, bits per dimension and their standard error.
+fn is_more(column: usize) -> bool {
+    ![0, 2, 3].contains(&column)
+}
+
+/// The last models of all runs side by side, means over seeds, and bits against size and time.
+fn comparison(runs: &[Summary], labels: &[String], mixed: bool) -> Result<Markup> {
+    let points = |x: &dyn Fn(&Summary, &Row) -> Option<f64>| -> Vec<(f64, f64, String)> {
+        let one = |(run, label): (&Summary, &String)| {
+            let row = last(run).into_iter().min_by(|a, b| a.bits_per_dimension.total_cmp(&b.bits_per_dimension))?;
+            Some((x(run, row)?, row.bits_per_dimension, label.clone()))
+        };
+        runs.iter().zip(labels).filter_map(one).collect()
+    };
+    let sizes = points(&|_, row| row.parameters.map(|n| n as f64));
+    let times = points(&|run, _| Some(seconds(run)));
+    let charts = [(sizes, "parameters"), (times, "seconds of training")];
+    let charts = charts.into_iter().filter(|(points, _)| points.len() > 1);
+    let charts = charts.map(|(points, title)| charts::scatter(&points, title)).collect::<Result<Vec<_>>>()?;
+    let groups = over_seeds(runs);
+    Ok(html! {
         h2 { "All runs" }
         @if mixed { p.warning { "These numbers are counted by different rules or on different pictures: the last column says which." } }
+        p { "The last model of every run; its other rows stand below." }
         div.wide { table {
             thead { tr {
                 th scope="col" { "run" }
-                @for head in HEADS { th scope="col" { (head) } }
+                @for (i, head) in HEADS.iter().enumerate() { th.more[is_more(i)] scope="col" { (head) } }
                 @if mixed { th scope="col" { "counted by" } }
             } }
-            tbody { @for run in runs { @for row in &run.rows { tr {
-                th scope="row" { (run.name) }
-                @for cell in cells(row) { td { (cell) } }
+            tbody { @for (run, label) in runs.iter().zip(labels) { @for row in last(run) { tr {
+                th scope="row" { (label) }
+                @for (i, cell) in cells(row).iter().enumerate() { td.more[is_more(i)] { (cell) } }
                 @if mixed { td { (run.kind()) } }
             } } } }
         } }
-    }
+        @if !groups.is_empty() {
+            h3 { "Over seeds" }
+            div.wide { table {
+                thead { tr { @for head in ["runs", "reading", "mean bpd", "sd", "seeds"] { th scope="col" { (head) } } } }
+                tbody { @for group in groups { tr {
+                    th scope="row" { (group.label) }
+                    td { (group.reading) }
+                    td { (format!("{:.4}", group.mean)) }
+                    td { (format!("{:.4}", group.deviation)) }
+                    td { (group.runs) }
+                } } }
+            } }
+        }
+        @if !charts.is_empty() { div.grid { @for chart in charts { figure { (PreEscaped(chart)) } } } }
+    })
 }
 
-fn section(run: &Summary) -> Result<Markup> {
+fn section(run: &Summary, label: &str) -> Result<Markup> {
     let bars = charts::decomposition(&run.rows)?;
     let curves = run.curves().into_iter().filter(|(_, points)| points.len() > 1);
     let curves = curves.map(|(stage, points)| Ok((stage, charts::curve(&points)?))).collect::<Result<Vec<_>>>()?;
     let images = run.rows.first().map_or(0, |row| row.num_images);
     Ok(html! {
         section {
-            h2 { (run.name) }
+            h2 { (label) }
             p.facts { (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (escape::line(&run.manifest.started)) }
             (stages(run))
             @if let Some((below, student)) = run.below_teacher() {
@@ -98,12 +137,12 @@ fn stages(run: &Summary) -> Markup {
     let best = run.rows.iter().map(|row| row.bits_per_dimension).fold(f64::INFINITY, f64::min);
     html! {
         div.wide { table {
-            thead { tr { @for head in HEADS { th scope="col" { (head) } } } }
+            thead { tr { @for (i, head) in HEADS.iter().enumerate() { th.more[is_more(i)] scope="col" { (head) } } } }
             tbody { @for row in &run.rows {
                 tr.best[row.bits_per_dimension <= best] {
                     @let cells = cells(row);
                     th scope="row" { (cells[0]) }
-                    @for cell in &cells[1..] { td { (cell) } }
+                    @for (i, cell) in cells.iter().enumerate().skip(1) { td.more[is_more(i)] { (cell) } }
                 }
             } }
         } }

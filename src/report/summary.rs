@@ -21,6 +21,8 @@ pub struct Summary {
     pub name: String,
     /// Its configuration, as text.
     pub config: String,
+    /// The same as values.
+    pub settings: Value,
     /// Where its numbers come from.
     pub manifest: Manifest,
     /// The models' scores.
@@ -66,6 +68,7 @@ impl Summary {
             folder: folder.to_owned(),
             name: escape::line(config["name"].as_str().unwrap_or("without a name")),
             config: escape::lines(&serde_yaml::to_string(&config)?),
+            settings: config,
             manifest: run.manifest()?,
             rows,
             lines,

@@ -27,6 +27,14 @@ pub struct Line {
     pub values: Map<String, Value>,
 }
 
+impl Line {
+    /// Whether a stage, or one of its parts (`stage 1`, `stage 2`, ...), measured it.
+    #[must_use]
+    pub fn is_of(&self, stage: &str) -> bool {
+        self.stage.strip_prefix(stage).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    }
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct Metrics {
@@ -87,7 +95,7 @@ impl Metrics {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn forget_all(&mut self, stage: &str) -> Result<()> {
-        self.keep(|line| line.stage.strip_prefix(stage).is_none_or(|rest| !rest.is_empty() && !rest.starts_with(' ')))
+        self.keep(|line| !line.is_of(stage))
     }
 
     fn keep(&mut self, wanted: impl Fn(&Line) -> bool) -> Result<()> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::atomic::{atomic_write, is_temporary, remove, sha256_file};
+use super::atomic::{atomic_write, atomically, is_temporary, remove, sha256_file};
 use super::manifest::timestamp;
 use crate::refusal::unreadable;
 use crate::{refusal, require};
@@ -171,6 +171,25 @@ impl StageFolder {
     pub fn finish(&self, fingerprint: &str, summary: Value) -> Result<()> {
         let files = hashes(&self.folder)?;
         let record = Record { fingerprint: fingerprint.to_owned(), summary, files, finished: timestamp() };
+        atomic_write(&self.path(RECORD), serde_json::to_vec_pretty(&record)?)?;
+        self.clean()
+    }
+
+    /// Take over what the same stage of another run left, finished from the same inputs: its files, then its record.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn take(&self, other: &Self) -> Result<()> {
+        let record = other.record()?.context("a stage that is done has a record")?;
+        self.begin(&record.fingerprint)?;
+        for name in record.files.keys() {
+            let (from, to) = (other.path(name), self.path(name));
+            to.parent().map_or(Ok(()), fs::create_dir_all)?;
+            atomically(&to, |temporary| {
+                fs::copy(&from, temporary).with_context(|| format!("{}: cannot be copied", from.display()))?;
+                Ok(())
+            })?;
+        }
         atomic_write(&self.path(RECORD), serde_json::to_vec_pretty(&record)?)?;
         self.clean()
     }

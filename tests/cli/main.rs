@@ -11,6 +11,7 @@ mod query;
 mod report;
 mod signals;
 mod stages;
+mod sweep;
 mod teacher;
 
 use std::path::Path;
@@ -315,7 +316,19 @@ fn help_stays_as_it_was_read() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", text(&lvd(folder.path(), &["--help"]).stdout));
     insta::assert_snapshot!("help_eval", text(&lvd(folder.path(), &["eval", "-h"]).stdout));
-    for command in ["compress", "decompress", "codec-info", "sample", "inpaint", "score", "latents", "explain", "ask"] {
+    for command in [
+        "sweep",
+        "compare",
+        "compress",
+        "decompress",
+        "codec-info",
+        "sample",
+        "inpaint",
+        "score",
+        "latents",
+        "explain",
+        "ask",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), text(&lvd(folder.path(), &[command, "-h"]).stdout));
     }
 }

@@ -1,0 +1,101 @@
+//! `lvd compare`: runs on the same pictures, picture by picture.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::pictures::PictureArgs;
+use crate::device::{self, DeviceChoice};
+use crate::evaluate::Score;
+use crate::experiment::eval::{self, Report, Request};
+use crate::mixture::observed::Observed;
+use crate::patch::Reading;
+use crate::require;
+use crate::run::RunFolder;
+
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// Run folder that the others are compared with.
+    first: PathBuf,
+    /// Further run folders.
+    #[arg(required = true, value_name = "RUN")]
+    others: Vec<PathBuf>,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    /// Which number stands for log P(x), of all runs; the one that each model learned from if not given.
+    #[arg(long, value_enum)]
+    reading: Option<Reading>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Bits per dimension of every run, and of every run but the first less the first: the mean over pictures of the differences, whose
+/// standard error is much smaller than those of the runs.
+pub(super) fn execute(args: &CompareArgs, cuda: Option<&Path>) -> Result<String> {
+    let runs: Vec<PathBuf> = std::iter::once(&args.first).chain(&args.others).cloned().collect();
+    let device = device::open(args.device, cuda)?;
+    device::set_threads(eval::threads(&runs)?)?;
+    let wanted = args.pictures.wanted()?;
+    if wanted.data.is_none() {
+        same_pictures(&runs, &wanted.split.to_string())?;
+    }
+    let request = Request { wanted, reading: args.reading, draws: 1, observed: Observed::All };
+    let reports = runs.iter().map(|run| eval::evaluate(run, &request, device)).collect::<Result<Vec<_>>>()?;
+    let first = &reports[0];
+    let differences = reports[1..].iter().map(|other| difference(first, other)).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        let rows = differences.iter().zip(&args.others).map(|((score, better), run)| {
+            json!({
+                "run": run, "less": args.first, "difference_bits_per_dimension": score.bits_per_dimension,
+                "standard_error": score.standard_error, "share_of_pictures_below": better,
+            })
+        });
+        let rows: Vec<Value> = rows.collect();
+        let all: Vec<_> = reports.iter().map(Report::json).collect();
+        return Ok(json!({"runs": all, "differences": rows}).to_string());
+    }
+    let mut lines: Vec<String> = reports.iter().map(Report::line).collect();
+    for ((score, better), run) in differences.iter().zip(&args.others) {
+        lines.push(format!(
+            "{} less {}: {:+.4} +- {:.4} bits per dimension over {} pictures, below it on {:.0} % of them",
+            run.display(),
+            args.first.display(),
+            score.bits_per_dimension,
+            score.standard_error,
+            score.num_images,
+            100.0 * better
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Code lengths of one run less those of the first, and the share of pictures on which they are smaller.
+fn difference(first: &Report, other: &Report) -> Result<(Score, f64)> {
+    let [mine, theirs] = [first, other].map(|report| &report.lengths.total);
+    let same = mine.len() == theirs.len() && first.score.num_dimensions == other.score.num_dimensions;
+    require!(same, "{} and {} are of pictures of different numbers or sizes", first.run.display(), other.run.display());
+    let differences: Vec<f64> = theirs.iter().zip(mine).map(|(theirs, mine)| theirs - mine).collect();
+    let better = differences.iter().filter(|difference| **difference < 0.0).count() as f64;
+    Ok((Score::of(&differences, first.score.num_dimensions), better / differences.len() as f64))
+}
+
+/// Refuse runs whose pictures of a split are not the same.
+fn same_pictures(runs: &[PathBuf], split: &str) -> Result<()> {
+    let hashes = runs.iter().map(|run| Ok(RunFolder::read(run)?.manifest()?.data.remove(split)));
+    let hashes = hashes.collect::<Result<Vec<Option<String>>>>()?;
+    for (run, hash) in runs.iter().zip(&hashes) {
+        require!(
+            *hash == hashes[0],
+            "{} and {} have other {split} pictures: name the same ones by --data",
+            runs[0].display(),
+            run.display()
+        );
+    }
+    Ok(())
+}
