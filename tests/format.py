@@ -10,8 +10,8 @@ NATS: -log p(x) as the program gives it, [N]. Fails where the two differ by more
 
 FOLDER: PICTURES as seen.npy, what is observed of them as masks.npy, u8 [N, h, w], and what the program says of the rest, by picture,
 in the model's numbers: log_joint.npy [N] and completed.npy of the most probable explanation, which drawn.npy shows as pixels u8;
-mean.npy and variance.npy. Fails where log joints or completions differ by more than 1e-6 of themselves, means by more than SHARE of
-the root of the mean square, or variances by more than SHARE of it; deviations then differ by at most the root of that.
+mean.npy and variance.npy. Fails where log joints or completions differ by more than 1e-6 of themselves, means by more than SHARE
+of the root of the mean square, or variances by more than SHARE of it; deviations then differ by at most the root of that.
 
     format.py refused MODEL READING
 

@@ -83,7 +83,7 @@ class Hclt:
         out = np.empty((len(patches), self.clusters))
         for t in range(len(self.trees)):
             for rows in _chunks(len(patches)):
-                maximum = self._maximise(t, patches[rows], None if observed is None else observed[rows])
+                maximum = self._maximise(t, patches[rows], None if observed is None else observed[rows], keep=False)
                 out[rows, t * self.heads:(t + 1) * self.heads] = maximum.log_heads
         return out
 
@@ -99,7 +99,7 @@ class Hclt:
                 out[rows] = np.where(observed[rows], patches[rows], completed)
         return out
 
-    def _maximise(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray]) -> Maximum:
+    def _maximise(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray], keep: bool = True) -> Maximum:
         values = patches - self.least
 
         def log_evidence(d: int) -> np.ndarray:
@@ -109,7 +109,7 @@ class Hclt:
             seen = observed[:, d]
             return np.where(seen, table.take(np.where(seen, values[:, d], 0), 1), table.max(1, keepdims=True))
 
-        return self.trees[t].maximise(log_evidence, len(patches))
+        return self.trees[t].maximise(log_evidence, len(patches), keep)
 
     def _upward(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray], keep: bool = True) -> Messages:
         values = patches - self.least

@@ -230,7 +230,8 @@ class Mixture(Model):
                         "use a model with transform: none")
         reading = self.reading(reading)
         if reading == ORDERED:
-            self.refuse(what, "the ordered reading goes number by number and has no marginal of the others", "use reading='density'")
+            self.refuse(what, "the ordered reading goes number by number and has no marginal of the others",
+                        "use reading='density'")
         return reading
 
 

@@ -32,8 +32,8 @@ class Messages:
 
 @dataclass
 class Maximum:
-    """What max-product leaves of N rows: log max over the states of p(states, evidence | head) [N, E], and by node its best state for
-    every state of its parent, or for every head at the root: [H, N], or [H, 1] where it is the same for all rows."""
+    """What max-product leaves of N rows: log max over the states of p(states, evidence | head) [N, E], and by node its best state
+    for every state of its parent, or for every head at the root: [H, N], or [H, 1] where it is the same for all rows."""
 
     log_heads: np.ndarray
     states: list
@@ -121,8 +121,9 @@ class Tree:
             states[:, node] = draw(above if own is None else above * own.T, rng)
         return states
 
-    def maximise(self, log_evidence: Evidence, rows: int) -> Maximum:
+    def maximise(self, log_evidence: Evidence, rows: int, keep: bool = True) -> Maximum:
         """The largest joint probabilities of states and evidence, `log_evidence(v)` being log e_v [H, rows], or None for zeros.
+        Without `keep` it is not remembered where they are.
 
             m_v(h) = log e_v(h) + sum over children c of u_c(h),    u_c(j) = max over h of log W_c[j, h] + m_c(h)
         """
@@ -133,8 +134,8 @@ class Tree:
             parts = [part for part in (messages[node], log_evidence(node)) if part is not None]
             own = sum(parts) if parts else np.zeros((self.edges.shape[2], 1))
             table = self.roots if node == self.root else self.edges[node]
-            sent, states[node] = largest(log(table), own)
-            messages[node] = None
+            sent, best = largest(log(table), own)
+            states[node], messages[node] = best if keep else None, None
             if node != self.root:
                 parent = self.parents[node]
                 messages[parent] = sent if messages[parent] is None else messages[parent] + sent

@@ -56,7 +56,9 @@ class Normals:
 def of_pairs(m):
     """All components of a model of two patches of 2 x 2 pixels."""
     t = m.tensors
-    shapes = t["patch.shape"] if "patch.shape" in t else [a @ a.T + np.diag(b) for a, b in zip(t["patch.loadings"], t["patch.noise"])]
+    shapes = t.get("patch.shape")
+    if shapes is None:
+        shapes = [a @ a.T + np.diag(b) for a, b in zip(t["patch.loadings"], t["patch.noise"])]
     places = m.view.cut(np.arange(8).reshape(1, 2, 4, 1))[0][:, t["patch.order"]]  # of a patch's numbers among the pixels
     latents = tiny.latents(t, m.clusters)
     each = [(k, s) for k in range(m.clusters) for s in range(len(t["patch.scales"]))]

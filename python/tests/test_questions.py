@@ -157,7 +157,7 @@ class Refusals(unittest.TestCase):
     def test_what_has_no_exact_answer_is_refused_with_the_reason(self):
         x, mask = np.zeros((1, 2, 4), np.uint8), MASKS[0]
         for name in ("explain", "moments"):
-            with self.assertRaisesRegex(lvd.Refusal, f"{name}: the ordered reading .* no marginal of the others: use reading='density'"):
+            with self.assertRaisesRegex(lvd.Refusal, f"{name}: the ordered reading .* of the others: use reading='density'"):
                 getattr(tiny.gaussian(), name)(x, mask, reading="ordered")
             with self.assertRaisesRegex(lvd.Refusal, f"{name}: transform cdf53 mixes pixels"):
                 getattr(tiny.gaussian(transform="cdf53", readings="density"), name)(x, mask)

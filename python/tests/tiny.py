@@ -138,8 +138,8 @@ def enumerated(m, x):
 
 
 def explained(m, x, mask):
-    """The largest p(z, hidden states, picture) of all pictures that agree with x on a mask, by trying everything: its logarithm, its
-    z [z_1, z_2] and its picture."""
+    """The largest p(z, hidden states, picture) of all pictures that agree with x on a mask, by trying everything: its logarithm,
+    its z [z_1, z_2] and its picture."""
     t, patches, seen = m.tensors, m.view.cut(x[None].astype(int))[0], m.view.cut(mask[None, :, :, None])[0]
     values = np.array(list(itertools.product(range(2), repeat=4)))
     best, where = np.zeros((2, m.clusters)), np.zeros((2, m.clusters), int)
