@@ -6,13 +6,13 @@ raster prefixes, samples, and completions of prefixes; marginals of other pixels
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Mapping, Optional
+from typing import Iterator, Mapping, NoReturn, Optional
 
 import numpy as np
 
 from .context import Experts, Gate, Group, Windows
 from .logarithm import draw, log_sum, softmax
-from .model import DENSITY, ORDERED, Decomposition, Model, concatenated
+from .model import DENSITY, ORDERED, Decomposition, Explanation, Model, Moments, concatenated
 from .normal import log_interval
 
 _PICTURES_AT_ONCE = 250
@@ -110,7 +110,25 @@ class Chain(Model):
 
     def conditional_mean(self, x: np.ndarray, mask: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Refused: contexts are seen through a network, so what follows a prefix has no closed mean."""
-        self.refuse("conditional_mean", "what follows a raster prefix has no closed mean", "average over `inpaint(x, mask, n)`")
+        self._refuse_moments("conditional_mean")
+
+    def moments(
+        self, x: np.ndarray, observed: np.ndarray, reading: Optional[str] = None, seed: int = 0,
+        noise: Optional[np.ndarray] = None, dequantised: bool = False,
+    ) -> Moments:
+        """Refused, as `conditional_mean`."""
+        self._refuse_moments("moments")
+
+    def explain(
+        self, x: np.ndarray, observed: Optional[np.ndarray] = None, reading: Optional[str] = None, seed: int = 0,
+        noise: Optional[np.ndarray] = None, dequantised: bool = False,
+    ) -> Explanation:
+        """Refused: what is filled in of one patch changes the weights and the means of those after it."""
+        self.refuse("explain", "patches with context have no most probable picture in closed form, since each patch changes what "
+                    "the next ones see", "draw completions with `inpaint(x, mask, n)`")
+
+    def _refuse_moments(self, what: str) -> NoReturn:
+        self.refuse(what, "what follows a raster prefix has no closed mean", "average over `inpaint(x, mask, n)`")
 
     def _whole_reading(self) -> str:
         return ORDERED if ORDERED in self.readings else self.readings[0]

@@ -91,6 +91,28 @@ class Gaussian:
                     square[np.ix_(own, places)] += share[:, s, None] * (m**2 + spread)
         return mean, square
 
+    def maximum(self, points: np.ndarray, observed: Optional[np.ndarray] = None) -> np.ndarray:
+        """log max over scales and missing numbers of the density p(points, scale | k) [M, K] in nats."""
+        out = np.empty((len(points), self.clusters))
+        for rows, seen in self._alike(points, observed):
+            given, y = self.given(seen), self.placed(points[rows])
+            for k in range(self.clusters):
+                out[rows, k] = given.maximum_by_scale(k, y).max(1)
+        return out
+
+    def maximiser(self, clusters: np.ndarray, points: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Points of which what was not observed is most probable, together with the scale, under the cluster of the row."""
+        out = points.copy()
+        for rows, seen in self._alike(points, observed):
+            given = self.given(seen)
+            places = self.order[given.missing]
+            for k in np.unique(clusters[rows]):
+                own = rows[clusters[rows] == k]
+                y = self.placed(points[own])
+                s = given.maximum_by_scale(k, y).argmax(1)
+                out[np.ix_(own, places)] = given.mean(k, y, self.scales[s]) + self.centre[places]
+        return out
+
     def placed(self, points: np.ndarray) -> np.ndarray:
         """y = (x - centre)[order] of points [M, D]."""
         return (points - self.centre)[:, self.order]
@@ -144,6 +166,12 @@ class Given:
                 pair = np.einsum("md,md->m", a, b) * (1 if g == h else 2)
                 distance += pair[:, None] * (inverse[:, g] * inverse[:, h])
         return self.log_constant[k] - distance / 2
+
+    def maximum_by_scale(self, k: int, y: np.ndarray) -> np.ndarray:
+        """log max over the missing places of w_ks times the density [M, S]: a normal density is largest at its mean."""
+        log_det = np.log(np.diagonal(self.missing_factor(k))).sum()
+        log_sigma = np.log(self.family.scales)[:, self.family.group[self.missing]].sum(1)  # [S]
+        return self.by_scale(k, y) - log_det - log_sigma - len(self.missing) * HALF_LOG_TWO_PI
 
     def mean(self, k: int, y: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """Mean [M, missing] of the missing places given the observed ones, for scales [M, G] of the rows."""

@@ -9,8 +9,8 @@ from typing import Iterator, Mapping, Optional
 
 import numpy as np
 
-from .logarithm import draw
-from .tree import Messages, Tree
+from .logarithm import draw, log
+from .tree import Maximum, Messages, Tree
 
 _CHUNK = 2048
 
@@ -77,6 +77,39 @@ class Hclt:
                     mean[rows, d] += weights[rows, k] * (first[t, d] @ flows[d])
                     square[rows, d] += weights[rows, k] * (second[t, d] @ flows[d])
         return mean, square
+
+    def maximum(self, patches: np.ndarray, observed: Optional[np.ndarray] = None) -> np.ndarray:
+        """log max over states and missing numbers of p(patch, states | k) [M, K] in nats."""
+        out = np.empty((len(patches), self.clusters))
+        for t in range(len(self.trees)):
+            for rows in _chunks(len(patches)):
+                maximum = self._maximise(t, patches[rows], None if observed is None else observed[rows], keep=False)
+                out[rows, t * self.heads:(t + 1) * self.heads] = maximum.log_heads
+        return out
+
+    def maximiser(self, clusters: np.ndarray, patches: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Patches of which what was not observed is most probable, together with the states, under the cluster of the row."""
+        out, best = patches.copy(), self.inputs.argmax(3) + self.least[:, None]  # [T, D, H]
+        for t, tree in enumerate(self.trees):
+            own = np.flatnonzero(clusters // self.heads == t)
+            for part in _chunks(len(own)):
+                rows = own[part]
+                states = tree.maximiser(self._maximise(t, patches[rows], observed[rows]), clusters[rows] % self.heads)
+                completed = np.take_along_axis(best[t], states.T, 1).T
+                out[rows] = np.where(observed[rows], patches[rows], completed)
+        return out
+
+    def _maximise(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray], keep: bool = True) -> Maximum:
+        values = patches - self.least
+
+        def log_evidence(d: int) -> np.ndarray:
+            table = log(self.inputs[t, d])
+            if observed is None or observed[:, d].all():
+                return table.take(values[:, d], 1)
+            seen = observed[:, d]
+            return np.where(seen, table.take(np.where(seen, values[:, d], 0), 1), table.max(1, keepdims=True))
+
+        return self.trees[t].maximise(log_evidence, len(patches), keep)
 
     def _upward(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray], keep: bool = True) -> Messages:
         values = patches - self.least

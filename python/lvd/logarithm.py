@@ -1,8 +1,11 @@
-"""Sums of probabilities that are written as natural logarithms, and draws from them."""
+"""Sums and maxima of probabilities that are written as natural logarithms, and draws from them."""
 
 from __future__ import annotations
 
 import numpy as np
+
+# Numbers that a maximum looks at in one go, so that they stay in the cache.
+_MOST = 1 << 16
 
 
 def log(a: np.ndarray) -> np.ndarray:
@@ -20,6 +23,23 @@ def log_sum(a: np.ndarray, axis: int = -1) -> np.ndarray:
     top = a.max(axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
     return log(np.exp(a - top).sum(axis)) + np.squeeze(top, axis)
+
+
+def largest(log_table: np.ndarray, message: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """max over h of log_table[j, h] + message[h, n], and the first h where it is taken: both [J, N].
+
+    >>> largest(np.array([[0.0, -1.0], [-3.0, -1.0]]), np.array([[0.0], [-0.5]]))
+    (array([[ 0. ],
+           [-1.5]]), array([[0],
+           [1]]))
+    """
+    step = max(1, _MOST // max(1, message.size))
+    values, places = [], []
+    for start in range(0, len(log_table), step):
+        joint = log_table[start:start + step, :, None] + message
+        values.append(joint.max(1))
+        places.append(joint.argmax(1))
+    return np.concatenate(values), np.concatenate(places)
 
 
 def softmax(a: np.ndarray, axis: int = -1) -> np.ndarray:

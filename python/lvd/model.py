@@ -34,6 +34,32 @@ class Decomposition:
         return self.latent + self.conditional - self.total
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What explains pictures best: the latents and the missing pixels that are most probable together.
+
+    log_joint [N] is the logarithm of their joint probability (or density) with what was observed, in nats; codes [N, L] are the
+    clusters; numbers [N, h, w, C] the completed pictures in the model's own numbers, with noise where the model is a density;
+    pixels uint8 [N, h, w, C] the same as pictures, observed pixels unchanged, or None under colours that merge and have no inverse.
+    """
+
+    log_joint: np.ndarray
+    codes: np.ndarray
+    numbers: np.ndarray
+    pixels: Optional[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance [N, h, w, C] of every number given the observed pixels, in the model's own numbers.
+
+    Numbers of a density are those with noise, x + u. What was observed is its own mean and has variance 0.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 class Model:
     """A model file. `tensors` are its arrays by name, `view` is how it sees pictures, `stage` is what made it."""
 

@@ -7,7 +7,7 @@ from typing import Mapping, Optional
 
 import numpy as np
 
-from .logarithm import draw, log, log_sum, softmax
+from .logarithm import draw, largest, log, log_sum, softmax
 from .tree import Messages, Tree
 
 
@@ -34,9 +34,14 @@ class Independent:
         """Clusters [N, L] drawn given the evidence."""
         return draw(self.posterior(log_patch), rng)
 
-    def most_probable(self, log_patch: np.ndarray) -> np.ndarray:
-        """Clusters [N, L] that are most probable together."""
-        return (log_patch + self.log_weights).argmax(-1)
+    def most_probable(self, log_patch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Clusters [N, L] that are most probable together, and the logarithm [N] of their joint probability with the evidence.
+
+        >>> Independent(np.log([0.75, 0.25])).most_probable(np.log([[[0.1, 0.1], [0.1, 0.9]]]))
+        (array([[0, 1]]), array([-4.08192204]))
+        """
+        joint = log_patch + self.log_weights
+        return joint.argmax(-1), joint.max(-1).sum(1)
 
     def log_codes(self, codes: np.ndarray) -> np.ndarray:
         """log p(z) [N] of clusters [N, L]."""
@@ -79,14 +84,18 @@ class LatentTree:
             return states
         return draw(softmax(log(self.emissions[np.arange(states.shape[1]), states]) + log_patch), rng)
 
-    def most_probable(self, log_patch: np.ndarray) -> np.ndarray:
-        """Clusters [N, L] that are most probable together; with hidden states, together with these."""
+    def most_probable(self, log_patch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Clusters [N, L] that are most probable together, and the logarithm [N] of their joint probability with the evidence;
+        hidden states are maximised with them, not summed out."""
+        values, rows = log_patch.transpose(1, 2, 0), np.arange(len(log_patch))  # [L, K, N]
         if self.emissions is None:
-            return self.tree.most_probable(log_patch)
-        pairs = [log_patch[:, i, None] + log(table) for i, table in enumerate(self.emissions)]  # each [N, H, K]
-        states = self.tree.most_probable(np.stack([joint.max(-1) for joint in pairs], 1))
-        rows = np.arange(len(states))
-        return np.stack([joint[rows, states[:, i]].argmax(-1) for i, joint in enumerate(pairs)], 1)
+            maximum = self.tree.maximise(values.__getitem__, len(rows))
+            return self.tree.maximiser(maximum, np.zeros(len(rows), int)), maximum.log_heads[:, 0]
+        pairs = [largest(log(table), value) for table, value in zip(self.emissions, values)]  # by hidden state
+        maximum = self.tree.maximise(lambda i: pairs[i][0], len(rows))
+        states = self.tree.maximiser(maximum, np.zeros(len(rows), int))
+        codes = np.stack([clusters[states[:, i], rows] for i, (_, clusters) in enumerate(pairs)], 1)
+        return codes, maximum.log_heads[:, 0]
 
     def log_codes(self, codes: np.ndarray) -> np.ndarray:
         """log p(z) [N] of clusters [N, L]."""

@@ -16,7 +16,7 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from .logarithm import draw, log
+from .logarithm import draw, largest, log
 
 Evidence = Callable[[int], Optional[np.ndarray]]
 
@@ -30,6 +30,15 @@ class Messages:
     log_scale: np.ndarray
 
 
+@dataclass
+class Maximum:
+    """What max-product leaves of N rows: log max over the states of p(states, evidence | head) [N, E], and by node its best state
+    for every state of its parent, or for every head at the root: [H, N], or [H, 1] where it is the same for all rows."""
+
+    log_heads: np.ndarray
+    states: list
+
+
 @dataclass(frozen=True)
 class Tree:
     """parents int [V] (-1 at the root), roots [E, H], edges [V, H, H].
@@ -38,6 +47,9 @@ class Tree:
     >>> seen = [np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])]
     >>> np.exp(tree.log_heads(tree.upward(seen.__getitem__, 1))).round(3)
     array([[0.05]])
+    >>> best = tree.maximise(lambda v: None, 1)
+    >>> np.exp(best.log_heads).round(3), tree.maximiser(best, np.array([0]))
+    (array([[0.45]]), array([[0, 0]]))
     """
 
     parents: np.ndarray
@@ -109,19 +121,34 @@ class Tree:
             states[:, node] = draw(above if own is None else above * own.T, rng)
         return states
 
-    def most_probable(self, log_evidence: np.ndarray) -> np.ndarray:
-        """States [N, V] that are most probable together, given log e_v(h) [N, V, H], under the first head (max-product)."""
-        best, log_edges = log_evidence.astype(float), log(self.edges)
-        choice = np.zeros(best.shape, np.int64)  # [n, c, h]: the best state of c where its parent is in state h
-        for node in reversed(self.order[1:]):
-            for row in range(len(best)):
-                joint = log_edges[node] + best[row, node]
-                choice[row, node] = joint.argmax(1)
-                best[row, self.parents[node]] += joint.max(1)
-        states = np.empty(best.shape[:2], np.int64)
-        states[:, self.root] = (best[:, self.root] + log(self.roots[0])).argmax(1)
-        for node in self.order[1:]:
-            states[:, node] = choice[np.arange(len(best)), node, states[:, self.parents[node]]]
+    def maximise(self, log_evidence: Evidence, rows: int, keep: bool = True) -> Maximum:
+        """The largest joint probabilities of states and evidence, `log_evidence(v)` being log e_v [H, rows], or None for zeros.
+        Without `keep` it is not remembered where they are.
+
+            m_v(h) = log e_v(h) + sum over children c of u_c(h),    u_c(j) = max over h of log W_c[j, h] + m_c(h)
+        """
+        messages: list = [None] * len(self.parents)
+        states: list = [None] * len(self.parents)
+        sent = np.zeros((len(self.roots), 1))
+        for node in reversed(self.order):
+            parts = [part for part in (messages[node], log_evidence(node)) if part is not None]
+            own = sum(parts) if parts else np.zeros((self.edges.shape[2], 1))
+            table = self.roots if node == self.root else self.edges[node]
+            sent, best = largest(log(table), own)
+            states[node], messages[node] = best if keep else None, None
+            if node != self.root:
+                parent = self.parents[node]
+                messages[parent] = sent if messages[parent] is None else messages[parent] + sent
+        return Maximum(np.broadcast_to(sent, (len(sent), rows)).T, states)
+
+    def maximiser(self, maximum: Maximum, heads: np.ndarray) -> np.ndarray:
+        """The states [N, V] where the maximum of every row's head is taken."""
+        rows = np.arange(len(heads))
+        states = np.empty((len(heads), len(self.parents)), np.int64)
+        for node in self.order:
+            above = heads if node == self.root else states[:, self.parents[node]]
+            best = maximum.states[node]
+            states[:, node] = best[above, rows if best.shape[1] > 1 else 0]
         return states
 
 

@@ -82,9 +82,9 @@ class View:
         array([[0, 1, 4, 5],
                [2, 3, 6, 7]])
         """
-        n, (rows, columns), p = len(numbers), self._grid(), self.patch
-        cut = numbers.reshape(n, rows, p, columns, p, -1).transpose(0, 1, 3, 2, 4, 5)
-        return cut.reshape(n, rows * columns, -1)
+        n, channels, (rows, columns), p = len(numbers), numbers.shape[-1], self._grid(), self.patch
+        cut = numbers.reshape(n, rows, p, columns, p, channels).transpose(0, 1, 3, 2, 4, 5)
+        return cut.reshape(n, rows * columns, p * p * channels)
 
     def whole(self, patches: np.ndarray) -> np.ndarray:
         """Pictures [N, h, w, C] of patches [N, L, D]."""

@@ -66,6 +66,18 @@ def hclt(kind, seed=0, trees=2, heads=2, states=2):
                  readings="exact", **sizes)
 
 
+def merged(kind, seed=0):
+    """Pictures of 1 x 2 pixels in patches of a pixel, colours merged, under two trees of three numbers."""
+    rng = np.random.default_rng(seed)
+    tensors = {
+        "ranges": np.tile([0, 255], (3, 1)), "patch.trees": np.array([[-1, 0, 0], [1, -1, 1]]),
+        "patch.roots": rows(rng, 2, 1, 2), "patch.edges": rows(rng, 2, 3, 2, 2),
+        "patch.inputs": rows(rng, 2, 3, 2, 256).transpose(0, 1, 3, 2),
+    }
+    return model(tensors | prior(rng, kind, 2), family="hclt", color="ycbcr_bt709", patch_size=1, clusters=2, readings="exact",
+                 height=1, width=2, channels=3, levels=256)
+
+
 def gaussian(kind="tree", groups=1, low_rank=False, seed=0, width=4, readings="density ordered", **meta):
     """Pictures of 2 x `width` pixels of 4 levels in patches of 2 x 2 under three Gaussians of two scales a group."""
     rng, clusters = np.random.default_rng(seed), 3
@@ -125,14 +137,40 @@ def enumerated(m, x):
     return _codes(t, m.clusters) * np.einsum("a,b->ab", *likelihood)
 
 
-def _codes(t, clusters):
-    """p(z_1, z_2)."""
+def explained(m, x, mask):
+    """The largest p(z, hidden states, picture) of all pictures that agree with x on a mask, by trying everything: its logarithm,
+    its z [z_1, z_2] and its picture."""
+    t, patches, seen = m.tensors, m.view.cut(x[None].astype(int))[0], m.view.cut(mask[None, :, :, None])[0]
+    values = np.array(list(itertools.product(range(2), repeat=4)))
+    best, where = np.zeros((2, m.clusters)), np.zeros((2, m.clusters), int)
+    for i, k in itertools.product(range(2), range(m.clusters)):
+        tree, head = divmod(k, t["patch.roots"].shape[1])
+        parents, inputs, edges = t["patch.trees"][tree], t["patch.inputs"][tree].astype(float), t["patch.edges"][tree].astype(float)
+        fits = (values == patches[i])[:, seen[i]].all(1)
+        for h in itertools.product(range(inputs.shape[2]), repeat=4):
+            p = np.prod([t["patch.roots"][tree, head, h[d]] if q < 0 else edges[d][h[q], h[d]] for d, q in enumerate(parents)])
+            joint = p * fits * np.prod([inputs[d, values[:, d], h[d]] for d in range(4)], 0)
+            if joint.max() > best[i, k]:
+                best[i, k], where[i, k] = joint.max(), joint.argmax()
+    joint = latents(t, m.clusters).max((0, 1)) * np.outer(*best)
+    z = np.unravel_index(joint.argmax(), joint.shape)
+    completed = values[[where[i, k] for i, k in enumerate(z)]]
+    return np.log(joint.max()), np.array(z), m.view.whole(completed[None])[0]
+
+
+def latents(t, clusters):
+    """p(h_1, h_2, z_1, z_2), h the states of the latent tree; without one they have one value."""
     if "prior.log_weights" in t:
         w = np.exp(t["prior.log_weights"])
-        return np.outer(w, w)
-    states = t["prior.roots"][0, 0][:, None] * t["prior.edges"][0, 1]  # [h_1, h_2]
+        return np.outer(w, w)[None, None]
+    states = t["prior.roots"][0, 0][:, None].astype(float) * t["prior.edges"][0, 1]  # [h_1, h_2]
     first, second = t["prior.emissions"][0] if "prior.emissions" in t else (np.eye(clusters), np.eye(clusters))
-    return np.einsum("gh,ga,hb->ab", states, first, second)
+    return np.einsum("gh,ga,hb->ghab", states, first, second)
+
+
+def _codes(t, clusters):
+    """p(z_1, z_2)."""
+    return latents(t, clusters).sum((0, 1))
 
 
 def frequencies_agree(counts, p):
