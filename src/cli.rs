@@ -2,6 +2,7 @@
 
 mod codec;
 mod compare;
+mod draft;
 mod eval;
 mod experiment;
 pub mod output;
@@ -22,6 +23,7 @@ use crate::experiment::stage::Stage;
 use crate::run::interrupt;
 use codec::{CompressArgs, DecompressArgs, InfoArgs};
 use compare::CompareArgs;
+use draft::NewArgs;
 use eval::EvalArgs;
 use experiment::{ExperimentArgs, run};
 use output::Output;
@@ -48,6 +50,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look at pictures of your own and write a first experiment for them.
+    New(NewArgs),
     /// Run all stages of an experiment but those already done, evaluate, print the table of results.
     Run(ExperimentArgs),
     /// Train the teacher alone.
@@ -106,6 +110,7 @@ pub fn execute(cli: &Cli) -> Result<Output> {
         interrupt::end_at_once();
     }
     let said = match &cli.command {
+        Command::New(args) => draft::execute(args, cuda),
         Command::Run(args) => run(args, cuda, None),
         Command::TrainTeacher(args) => run(args, cuda, Some(Stage::Teacher)),
         Command::AssignLatents(args) => run(args, cuda, Some(Stage::Latents)),
@@ -141,7 +146,8 @@ impl Command {
         match self {
             Self::Run(_) | Self::TrainTeacher(_) | Self::AssignLatents(_) | Self::Distill(_) | Self::Sweep(_) => true,
             Self::Teacher(command) => command.saves(),
-            Self::Eval(_)
+            Self::New(_)
+            | Self::Eval(_)
             | Self::Compare(_)
             | Self::Compress(_)
             | Self::Decompress(_)

@@ -15,6 +15,7 @@ pub mod teaching;
 pub mod assigning;
 pub mod rows;
 pub mod pictures;
+pub mod draft;
 pub mod sweep;
 pub mod stages;
 pub mod evaluation;

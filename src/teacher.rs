@@ -9,6 +9,7 @@ mod layers;
 mod quantiser;
 mod weights;
 mod config;
+pub mod given;
 pub mod features;
 pub mod logistic;
 pub mod pixel;
@@ -22,6 +23,7 @@ use tch::Tensor;
 
 pub use config::TeacherConfig;
 pub use frame::Frame;
+pub use given::{GivenConfig, GivenFeatures};
 pub use pixel::{PixelConfig, PixelTeacher};
 pub use torchscript::{TorchScript, TorchScriptConfig};
 pub use vqvae::{VqVae, VqVaeConfig};

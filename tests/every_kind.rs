@@ -75,6 +75,7 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             &["ColorSpace.ycocg_r", "ScaleGroups.luma_chroma", "FamilyConfig.gaussian", "Covariance.full"],
             own(&[COLOUR, "color=ycocg_r", &format!("{GAUSSIAN}, scale_groups: luma_chroma}}")]),
         ),
+        (&["TeacherConfig.features"], own(&["teacher={kind: features, train: features.npy}"])),
         (&["MissingConfig.random"], own(&["data.mask={random: {share: 0.2}}"])),
         (
             &["MissingConfig.observed"],
@@ -255,6 +256,8 @@ fn pictures(folder: &Path) {
     ndarray_npy::write_npy(folder.join("colour.npy"), &colour).unwrap();
     let mask = ndarray::Array3::from_shape_fn((24, 8, 8), |(n, r, c)| u8::from((n + r * c) % 3 > 0));
     ndarray_npy::write_npy(folder.join("mask.npy"), &mask).unwrap();
+    let features = ndarray::Array3::from_shape_fn((48, 4, 3), |(n, l, f)| ((n * 7 + l * 5 + f * 3) % 11) as f32);
+    ndarray_npy::write_npy(folder.join("features.npy"), &features).unwrap();
     let planes = ndarray::Array2::from_shape_fn((40, 192), |(n, i)| value(n, i % 64 / 8, i % 8, i / 64));
     let mut npz = ndarray_npy::NpzWriter::new(std::fs::File::create(folder.join("colour.npz")).unwrap());
     npz.add_array("data", &planes).unwrap();

@@ -19,7 +19,7 @@ use crate::teacher::TeacherConfig;
 
 #[derive(Debug, Args)]
 pub(super) struct ExperimentArgs {
-    /// The experiment file.
+    /// The experiment file, or the name of one in experiments/ such as `mnist` or `cifar10/context`.
     experiment: PathBuf,
     /// Override a key of the experiment, such as distill.joint.epochs=3; may be given many times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -40,7 +40,7 @@ impl ExperimentArgs {
     pub(super) fn config(&self) -> Result<Config> {
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        teaching::pinned(read::read(&self.experiment, &overrides)?)
+        teaching::pinned(read::read(&read::named(&self.experiment), &overrides)?)
     }
 
     fn run_dir(&self, config: &Config) -> PathBuf {
@@ -110,9 +110,12 @@ pub(super) fn in_folder<T>(
 fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
     let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
     manifest.data = data.hashes();
-    if let TeacherConfig::TorchScript(teacher) = &config.teacher {
-        manifest.weights.extend(teacher.sha256.clone().map(|hash| (Stage::Teacher.name().to_owned(), hash)));
-    }
+    let hash = match &config.teacher {
+        TeacherConfig::TorchScript(teacher) => teacher.sha256.clone(),
+        TeacherConfig::Features(given) => given.sha256.clone(),
+        TeacherConfig::VqVae(_) | TeacherConfig::Pixel(_) => None,
+    };
+    manifest.weights.extend(hash.map(|hash| (Stage::Teacher.name().to_owned(), hash)));
     manifest
 }
 

@@ -14,7 +14,7 @@ use crate::run::{RunFolder, atomic_write};
 
 #[derive(Debug, Args)]
 pub(super) struct SweepArgs {
-    /// The experiment file.
+    /// The experiment file, or its name.
     experiment: PathBuf,
     /// Set a key to a value, or to several separated by commas, such as latents.clusters=4,8,16; all combinations are run.
     #[arg(long = "set", value_name = "KEY=VALUE[,VALUE...]", required = true)]
@@ -35,7 +35,7 @@ pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
     let points = points(&args.set)?;
     // A mistake in any point ends the sweep before anything is computed.
     let configs = points.iter().map(|point| {
-        let config = read::read(&args.experiment, &point.sets).with_context(|| point.name.clone())?;
+        let config = read::read(&read::named(&args.experiment), &point.sets).with_context(|| point.name.clone())?;
         teaching::pinned(config)
     });
     let configs = configs.collect::<Result<Vec<_>>>()?;

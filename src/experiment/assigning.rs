@@ -27,16 +27,22 @@ const CACHE: &str = "features.npy";
 /// Refusals of k-means (too few patches, constant or non-finite features); faults of data and disk.
 pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
     let Context { config, data, device, view, .. } = *context;
-    let teacher = teaching::load(context)?;
-    let features = Features::new(&*teacher, &data.train, &view, device);
-    let (assignments, inertia) = if teacher.code_count().is_some() {
-        (Assignments::new(features.codes()?, features.patches())?, None)
+    let (assignments, inertia) = if let Some(given) = teaching::given(context)? {
+        if given.are_codes() {
+            (Assignments::new(given.codes(config.latents.clusters)?, given.patches())?, None)
+        } else {
+            cluster(context, stage, &Passes::given(given, device))?
+        }
     } else {
-        let keeps = matches!(&config.teacher, TeacherConfig::TorchScript(module) if module.cache);
-        let passes = if keeps { Passes::kept_in(features, stage.state(CACHE)) } else { Passes::new(features) };
-        let codebook = config.latents.fit(&passes, config.seed, &Alone)?;
-        checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
-        (codebook.assign_all(&passes)?, codebook.inertia.last().copied())
+        let teacher = teaching::load(context)?;
+        let features = Features::new(&*teacher, &data.train, &view, device);
+        if teacher.code_count().is_some() {
+            (Assignments::new(features.codes()?, features.patches())?, None)
+        } else {
+            let keeps = matches!(&config.teacher, TeacherConfig::TorchScript(module) if module.cache);
+            let passes = if keeps { Passes::kept_in(features, stage.state(CACHE)) } else { Passes::new(features) };
+            cluster(context, stage, &passes)?
+        }
     };
     let named = [("assignments".to_owned(), assignments.to_tensor())];
     checkpoint::save(&stage.path(ASSIGNMENTS), &named, &BTreeMap::new())?;
@@ -47,6 +53,13 @@ pub fn assign(context: &Context, stage: &StageFolder) -> Result<Value> {
         "smallest_cluster": counts.iter().min(),
         "largest_cluster": counts.iter().max(),
     }))
+}
+
+/// k-means on features: the assignments, and the inertia that it ended with.
+fn cluster(context: &Context, stage: &StageFolder, passes: &Passes) -> Result<(Assignments, Option<f64>)> {
+    let codebook = context.config.latents.fit(passes, context.config.seed, &Alone)?;
+    checkpoint::save(&stage.path(CODEBOOK), &codebook.to_tensors(), &BTreeMap::new())?;
+    Ok((codebook.assign_all(passes)?, codebook.inertia.last().copied()))
 }
 
 /// The clusters of the training patches: int64 `[N, L]` on the CPU.

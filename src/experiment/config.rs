@@ -71,7 +71,7 @@ impl Default for ComputeConfig {
 
 /// Keys that say where pictures and weights come from: where they are as they were, other hashes mean changed files.
 pub const SOURCES: [(&str, &[&str]); 2] =
-    [("data", &["data", "seed"]), ("weights", &["teacher.kind", "teacher.module"])];
+    [("data", &["data", "seed"]), ("weights", &["teacher.kind", "teacher.module", "teacher.train"])];
 
 impl Config {
     /// Note everything that is wrong with the values.

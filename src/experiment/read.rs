@@ -1,6 +1,6 @@
 //! Reading an experiment: YAML, `--set` overrides, the schema, all problems at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -34,6 +34,18 @@ pub fn read(path: &Path, overrides: &[String]) -> Result<Config> {
         apply(&mut value, text)?;
     }
     resolve(value, &file)
+}
+
+/// The file of an experiment that may be named in short: `mnist` is `experiments/mnist/default.yaml`, and `cifar10/context`
+/// `experiments/cifar10/context.yaml`, where there are such files here.
+#[must_use]
+pub fn named(experiment: &Path) -> PathBuf {
+    if experiment.is_file() {
+        return experiment.to_owned();
+    }
+    let place = Path::new("experiments").join(experiment);
+    let short = [place.join("default.yaml"), place.with_extension("yaml")];
+    short.into_iter().find(|path| path.is_file()).unwrap_or_else(|| experiment.to_owned())
 }
 
 /// The experiment of a run folder.
@@ -101,7 +113,8 @@ fn finite(value: &serde_yaml::Value, path: &str) -> Result<()> {
 ///
 /// # Errors
 /// A refusal that lists every problem with its path.
-pub fn resolve(value: Value, what: &str) -> Result<Config> {
+pub fn resolve(mut value: Value, what: &str) -> Result<Config> {
+    patch_of_teacher(&mut value);
     let mut problems = Problems::default();
     explain::check(&schema(), &value, &mut problems);
     bounds::check(&value, &mut problems);
@@ -114,6 +127,14 @@ pub fn resolve(value: Value, what: &str) -> Result<Config> {
         config.data.levels = EMBEDDED_LEVELS;
     }
     Ok(config)
+}
+
+/// A teacher whose patch is not given has that of the circuit.
+fn patch_of_teacher(value: &mut Value) {
+    let size = value["patch"]["size"].clone();
+    if let (Some(teacher), true) = (value.get_mut("teacher").and_then(Value::as_object_mut), size.is_u64()) {
+        teacher.entry("patch").or_insert(size);
+    }
 }
 
 /// Apply one `key.path=value`.

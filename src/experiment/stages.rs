@@ -166,8 +166,13 @@ impl<'a> Conductor<'a> {
         let growing = config.distill.growing.as_ref().context("the experiment has no distill.growing")?;
         let model = self.model_before(Stage::Growing)?;
         let codes = assigning::codes(&self.context)?;
-        let teacher = teaching::load(&self.context)?;
-        let features = Passes::new(Features::new(&*teacher, &data.train, &view, device));
+        let teacher;
+        let features = if let Some(given) = teaching::given(&self.context)? {
+            Passes::given(given, device)
+        } else {
+            teacher = teaching::load(&self.context)?;
+            Passes::new(Features::new(&*teacher, &data.train, &view, device))
+        };
         let given = Given { patch: &config.patch, codes: &codes, features: &features };
         let mut session = self.session(Stage::Growing, folder);
         let model = grow(&mut session, model, growing, &given)?;

@@ -14,14 +14,14 @@ use super::protocol::Protocol;
 use super::stage::Stage;
 use super::vqvae_training;
 use crate::data::Split;
-use crate::require;
 use crate::run::metrics::Metrics;
 use crate::run::stage::StageFolder;
 use crate::run::{atomic_write, checkpoint};
 use crate::teacher::features::Features;
 use crate::teacher::score::{Bounds, bounds};
 use crate::teacher::torchscript::export::export;
-use crate::teacher::{PixelTeacher, Teacher, TeacherConfig, TorchScript, VqVae};
+use crate::teacher::{GivenFeatures, PixelTeacher, Teacher, TeacherConfig, TorchScript, VqVae};
+use crate::{refusal, require};
 
 const TEACHER: &str = "teacher.safetensors";
 /// A teacher that was made here, for other programs.
@@ -56,6 +56,11 @@ pub fn train(context: &Context, folder: &StageFolder, metrics: &mut Metrics) -> 
             atomic_write(&folder.path(CONTRACT), serde_json::to_vec_pretty(&record)?)?;
             Ok(json!({"kind": teacher.name(), "features": teacher.width()}))
         }
+        TeacherConfig::Features(given) => {
+            let file = GivenFeatures::open(&given.train, data.train.len(), context.view.patches())?;
+            atomic_write(&folder.path(CONTRACT), serde_json::to_vec_pretty(&json!({"sha256": given.sha256}))?)?;
+            Ok(json!({"kind": if file.are_codes() { "codes" } else { "features" }}))
+        }
     }
 }
 
@@ -82,7 +87,19 @@ pub fn pinned(mut config: Config) -> Result<Config> {
     if let TeacherConfig::TorchScript(torchscript) = &mut config.teacher {
         *torchscript = torchscript.pinned()?;
     }
+    if let TeacherConfig::Features(given) = &mut config.teacher {
+        *given = given.pinned()?;
+    }
     Ok(config)
+}
+
+/// The features of the training pictures, where they come from a file.
+///
+/// # Errors
+/// A refusal where the file does not fit the pictures.
+pub fn given(context: &Context) -> Result<Option<GivenFeatures>> {
+    let TeacherConfig::Features(given) = &context.config.teacher else { return Ok(None) };
+    GivenFeatures::open(&given.train, context.data.train.len(), context.view.patches()).map(Some)
 }
 
 /// The teacher that stage `teacher` left.
@@ -102,6 +119,11 @@ pub fn load(context: &Context) -> Result<Box<dyn Teacher>> {
         }
         TeacherConfig::TorchScript(torchscript) => {
             return Ok(Box::new(TorchScript::open(torchscript, shape, device)?));
+        }
+        TeacherConfig::Features(_) => {
+            return Err(refusal!(
+                "teacher.kind features: the features come from a file, no teacher is there to look at other pictures"
+            ));
         }
     };
     teacher.with_context(|| path.display().to_string())
@@ -124,6 +146,9 @@ pub fn write_features(context: &Context, split: Split, path: &Path) -> Result<Ve
 pub fn bound(context: &Context) -> Result<Option<Bounds>> {
     if context.config.protocol != Protocol::Lossless {
         tracing::info!("teacher: its bound is of whole pictures as they are stored, protocol lossless: left out");
+        return Ok(None);
+    }
+    if matches!(context.config.teacher, TeacherConfig::Features(_)) {
         return Ok(None);
     }
     bounds(&*load(context)?, &context.data.test, context.device)

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::given::GivenConfig;
 use super::pixel::PixelConfig;
 use super::torchscript::TorchScriptConfig;
 use super::vqvae::VqVaeConfig;
@@ -18,6 +19,8 @@ pub enum TeacherConfig {
     Pixel(PixelConfig),
     /// A model made elsewhere and exported as TorchScript.
     TorchScript(TorchScriptConfig),
+    /// Features that were made elsewhere, in a file: no code runs.
+    Features(GivenConfig),
 }
 
 impl TeacherConfig {
@@ -28,6 +31,7 @@ impl TeacherConfig {
             Self::VqVae(config) => config.patch,
             Self::Pixel(config) => config.patch,
             Self::TorchScript(config) => config.patch,
+            Self::Features(config) => config.patch,
         }
     }
 
@@ -37,6 +41,7 @@ impl TeacherConfig {
             Self::VqVae(config) => config.check(path, problems),
             Self::Pixel(config) => config.check(path, problems),
             Self::TorchScript(config) => config.check(path, problems),
+            Self::Features(config) => config.check(path, problems),
         }
     }
 }
@@ -53,7 +58,10 @@ mod tests {
         let error = read("kind: pixel\nnormalize_dc: true\n").unwrap_err().to_string();
         assert!(error.contains("unknown field `normalize_dc`"), "{error}");
         let error = read("kind: oracle\n").unwrap_err().to_string();
-        assert!(error.contains("unknown variant `oracle`, expected one of `vqvae`, `pixel`, `torchscript`"), "{error}");
+        assert!(
+            error.contains("unknown variant `oracle`, expected one of `vqvae`, `pixel`, `torchscript`, `features`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod codec;
 mod config;
+mod draft;
 mod durability;
 mod growing;
 mod modules;

@@ -26,7 +26,7 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// they are.
 const MOST: u64 = 64 << 20;
 /// What to do with anything that is not TorchScript.
-const EXPORT: &str = "load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers";
+const EXPORT: &str = "load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers, or write its features to a .npy file for teacher.kind: features";
 
 /// What a TorchScript file says of itself.
 #[derive(Clone, Debug)]

@@ -1,0 +1,114 @@
+//! `lvd new`, names of experiments, features from a file.
+
+use ndarray::{Array2, Array3, Array4};
+
+use super::{error, lvd, text, tiny};
+
+#[test]
+fn a_first_experiment_fits_the_pictures_and_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("own")).unwrap();
+    for number in 0..40u32 {
+        let side = 40 + number % 3;
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 5 + number) as u8, (y * 3) as u8, (x * y + number * 9) as u8]);
+        let path = folder.path().join(format!("own/{number}.png"));
+        image::RgbImage::from_fn(side, side, pixel).save(path).unwrap();
+    }
+    let made = lvd(folder.path(), &["new", "mine", "--data", "own"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(
+        text(&made.stdout).contains("33 training, 3 validation and 4 test pictures of 32 x 32 pixels with 3 channels")
+    );
+    let yaml = std::fs::read_to_string(folder.path().join("mine.yaml")).unwrap();
+    for words in ["family: {kind: gaussian", "clusters: 2", "resize", "scaled to 32 x 32", "That is few"] {
+        assert!(yaml.contains(words), "{words} in {yaml}");
+    }
+    let quick = ["--set", "distill.soft.epochs=1", "--set", "distill.joint.epochs=1", "--set", "compute.threads=1"];
+    let run = lvd(folder.path(), &[&["run", "mine.yaml"][..], &quick].concat());
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert_eq!(
+        error(folder.path(), &["new", "mine", "--data", "own"], 2),
+        "lvd: mine.yaml: is there already: choose another name"
+    );
+
+    let values = Array4::from_shape_fn((300, 12, 12, 1), |(n, r, c, _)| u8::from((n + r * c) % 3 > 0) * 255);
+    std::fs::create_dir(folder.path().join("array")).unwrap();
+    ndarray_npy::write_npy(folder.path().join("array/all.npy"), &values).unwrap();
+    assert!(lvd(folder.path(), &["new", "bits", "--data", "array"]).status.success());
+    let yaml = std::fs::read_to_string(folder.path().join("bits.yaml")).unwrap();
+    assert!(yaml.contains("kind: hclt") && yaml.contains("size: 4") && yaml.contains("color: grey"), "{yaml}");
+    let plan = lvd(folder.path(), &["plan", "bits.yaml"]);
+    assert!(plan.status.success(), "{}", text(&plan.stderr));
+    assert!(error(folder.path(), &["new", "x", "--data", "none"], 2).contains("none: is no folder"));
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(error(folder.path(), &["new", "x", "--data", "empty"], 2).starts_with("lvd: "));
+    assert!(!folder.path().join("x.yaml").exists());
+}
+
+#[test]
+fn experiments_have_short_names() {
+    let folder = tiny();
+    std::fs::create_dir_all(folder.path().join("experiments/small")).unwrap();
+    for name in ["default", "other"] {
+        std::fs::copy(folder.path().join("tiny.yaml"), folder.path().join(format!("experiments/small/{name}.yaml")))
+            .unwrap();
+    }
+    for name in ["small", "small/other", "experiments/small/other.yaml"] {
+        let plan = lvd(folder.path(), &["plan", name]);
+        assert!(plan.status.success(), "{name}: {}", text(&plan.stderr));
+    }
+    assert!(error(folder.path(), &["plan", "smaller"], 2).contains("smaller"));
+}
+
+#[test]
+fn features_come_from_a_file() {
+    let folder = tiny();
+    let lines = |more: &[&str]| {
+        let sets: Vec<&str> = more.iter().flat_map(|set| ["--set", *set]).collect();
+        let quick = ["distill", "tiny.yaml", "--run-dir", "r", "--set", "latents.clusters=3"];
+        [&quick[..], &sets].concat().iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()
+    };
+    let write = |folder: &std::path::Path| {
+        let value = |n: usize, l: usize, f: usize| ((n * 31 + l * 17 + f * 5) % 13) as f32;
+        ndarray_npy::write_npy(
+            folder.join("f.npy"),
+            &Array3::from_shape_fn((TRAINING, 4, 2), |(n, l, f)| value(n, l, f)),
+        )
+        .unwrap();
+        ndarray_npy::write_npy(
+            folder.join("codes.npy"),
+            &Array2::from_shape_fn((TRAINING, 4), |(n, l)| ((n + l) % 3) as u8),
+        )
+        .unwrap();
+        ndarray_npy::write_npy(
+            folder.join("wide.npy"),
+            &Array2::from_shape_fn((TRAINING, 4), |(n, l)| ((n + l) % 4) as i64),
+        )
+        .unwrap();
+        ndarray_npy::write_npy(folder.join("few.npy"), &Array3::<f32>::zeros((7, 4, 2))).unwrap();
+        ndarray_npy::write_npy(folder.join("nan.npy"), &Array3::from_elem((TRAINING, 4, 2), f32::NAN)).unwrap();
+        ndarray_npy::write_npy(folder.join("flags.npy"), &Array2::from_elem((TRAINING, 4), true)).unwrap();
+    };
+    write(folder.path());
+    let run = |file: &str| {
+        let arguments = lines(&[&format!("teacher={{kind: features, train: {file}}}")]);
+        lvd(folder.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for file in ["f.npy", "codes.npy"] {
+        let done = run(file);
+        assert!(done.status.success(), "{file}: {}", text(&done.stderr));
+    }
+    let refused = |file: &str| {
+        let done = run(file);
+        assert_eq!(done.status.code(), Some(2), "{file}: {}", text(&done.stderr));
+        text(&done.stderr)
+    };
+    assert!(refused("wide.npy").contains("codes go from 0 to 3, expected 0 to 2 (latents.clusters is 3)"));
+    assert!(refused("few.npy").contains("7 pictures of 4 patches, expected"));
+    assert!(refused("nan.npy").contains("is not finite"));
+    assert!(refused("flags.npy").contains("expected a .npy array in C order"));
+    assert!(refused("none.npy").contains("none.npy: no such file: correct teacher.train"));
+}
+
+/// Training pictures of the tiny experiment.
+const TRAINING: usize = 96;
