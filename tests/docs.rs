@@ -106,3 +106,17 @@ fn the_checks_see_what_is_wrong() {
     assert_eq!(unknown("lvd none, `lvd eval RUN`, `lvd --help`, `lvd`\n\n    lvd eval RUN\n```sh\nlvd eval\n```\n"), 0);
     assert_eq!(unknown("`lvd none` and\n\n    target/release/lvd none RUN\n```sh\n$ lvd none\n```\n"), 3);
 }
+
+#[test]
+fn the_schema_beside_the_experiments_is_that_of_the_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(root.join("schema.json")).unwrap()).unwrap();
+    assert!(kept == lvd::experiment::read::schema(), "write it anew: lvd schema > experiments/schema.json");
+    for entry in fs::read_dir(&root).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        for file in fs::read_dir(entry.path()).unwrap().map(|file| file.unwrap().path()) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let named = text.contains("# yaml-language-server: $schema=../schema.json\n");
+            assert!(named || file.extension().is_none_or(|ending| ending != "yaml"), "{}", file.display());
+        }
+    }
+}

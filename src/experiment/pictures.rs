@@ -10,6 +10,7 @@ use super::{assigning, models};
 use crate::data::batches::Batch;
 use crate::data::pictures::Pictures;
 use crate::data::sheet::{self, Sheet};
+use crate::data::view::View;
 use crate::mixture::Mixture;
 use crate::random::{Draws, rng};
 use crate::run::results::{ClusterSizes, PICTURES};
@@ -19,6 +20,9 @@ use crate::run::{atomic_write, interrupt};
 const SAMPLES: usize = 32;
 /// Pictures that mean patches are taken from, at most.
 const SEEN: usize = 1000;
+/// Samples whose nearest training pictures are shown, and training pictures that are looked at, at most.
+const NEAREST: i64 = 8;
+const LOOKED_AT: usize = 50_000;
 const SAMPLES_SHEET: Sheet = Sheet { a_row: 8, least: 64 };
 const PATCHES_SHEET: Sheet = Sheet { a_row: 16, least: 24 };
 
@@ -53,12 +57,49 @@ fn draw_model(context: &Context, stage: Stage) -> Result<()> {
     if stage != Stage::last(context.config) {
         return Ok(());
     }
+    draw_real(context)?;
+    draw_nearest(context, stage, &samples.narrow(0, 0, NEAREST))?;
     let means = Means::of(&context.data.valid, context, &mut |batch| {
         let (seed, pictures) = (context.config.seed, &batch.indices);
         let noise = Draws { seed, purpose: "noise of mean patches", pass: 0, pictures };
         posterior(&model, &batch.pixels, &noise)
     })?;
     means.write(context, stage, "Clusters of the finished model")
+}
+
+/// Validation pictures, to compare samples with.
+fn draw_real(context: &Context) -> Result<()> {
+    let valid = &context.data.valid;
+    let numbers: Vec<usize> = (0..valid.len().min(SAMPLES)).collect();
+    write_sheet(context, "real", &modelled(&context.view, &valid.batch(&numbers)?), SAMPLES_SHEET)
+}
+
+/// Samples u8 `[n, h, w, C]` and, in the row below, the training picture nearest to each by squared distance: does the model
+/// repeat what it has seen?
+fn draw_nearest(context: &Context, stage: Stage, samples: &Tensor) -> Result<()> {
+    let train = &context.data.train;
+    let flat = |pictures: &Tensor| pictures.to_kind(Kind::Float).flatten(1, -1);
+    let (wanted, n) = (flat(samples), samples.size()[0]);
+    let least = Tensor::full([n], f64::INFINITY, (Kind::Float, Device::Cpu));
+    let nearest = samples.zeros_like();
+    for batch in train.batches(0..train.len().min(LOOKED_AT), SEEN) {
+        interrupt::check()?;
+        let pictures = modelled(&context.view, &batch?.pixels);
+        let distances = Tensor::cdist(&wanted, &flat(&pictures), 2.0, None::<i64>); // [n, B]
+        let (here, at) = distances.min_dim(1, false);
+        let nearer = here.lt_tensor(&least);
+        let found = pictures.index_select(0, &at);
+        nearest.shallow_clone().copy_(&found.where_self(&nearer.view([-1, 1, 1, 1]), &nearest));
+        least.shallow_clone().copy_(&here.where_self(&nearer, &least));
+    }
+    let both = Tensor::cat(&[samples, &nearest], 0);
+    write_sheet(context, &format!("{stage}-nearest"), &both, Sheet { a_row: n, ..SAMPLES_SHEET })
+}
+
+/// The part of pictures u8 `[B, H, W, C]` that is modelled.
+fn modelled(view: &View, pictures: &Tensor) -> Tensor {
+    let [height, width] = view.size().map(|n| n as i64);
+    pictures.narrow(1, 0, height).narrow(2, 0, width)
 }
 
 fn posterior(model: &Mixture, pixels: &Tensor, noise: &Draws) -> Result<Tensor> {

@@ -55,8 +55,9 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
             config.latents.clusters
         ),
         format!("run folder {}", run_dir.display()),
-        String::new(),
     ];
+    lines.extend(few(config.latents.clusters, data.train.len() * view.patches()));
+    lines.push(String::new());
     let hashes = data.hashes();
     let rate = Rate::measure(&config.patch, &view, device)?;
     for stage in Stage::wanted(config) {
@@ -85,9 +86,27 @@ fn done(config: &Config, data: &BTreeMap<String, String>, run_dir: &Path, stage:
     Ok(before && mark.map_or(Ok(false), |mark| run.stage(stage.name()).is_done(&mark))?)
 }
 
+/// A warning where clusters have hardly any patches to learn from.
+fn few(clusters: usize, patches: usize) -> Option<String> {
+    (patches < clusters * A_CLUSTER).then(|| {
+        format!(
+            "warning    {clusters} clusters for {patches} training patches are fewer than {A_CLUSTER} patches a cluster: lower \
+             latents.clusters to {} or less",
+            (patches / A_CLUSTER).max(1)
+        )
+    })
+}
+
+/// Patches of a cluster below which it learns little but them.
+const A_CLUSTER: usize = 50;
+
 fn work(config: &Config, stage: Stage) -> String {
     match (&config.distill.growing, stage.em(config)) {
-        (_, Some(em)) => format!("{} epochs of EM, {} pictures a step;", em.epochs, em.batch),
+        (_, Some(em)) => {
+            let epochs = if em.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", em.epochs) };
+            let step = if em.batch == 0 { "all pictures".to_owned() } else { format!("{} pictures", em.batch) };
+            format!("{epochs} of EM, {step} a step;")
+        }
         (Some(growing), None) if stage == Stage::Growing => rounds(growing, config.latents.clusters),
         _ => String::new(),
     }

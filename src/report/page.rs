@@ -185,7 +185,7 @@ fn clusters(run: &Summary) -> Result<Markup> {
                 (sizes.pictures) " pictures." }
             figure { (PreEscaped(charts::shares(&sizes.shares)?)) }
             @if let Some(picture) = run.pictures.iter().find(|p| p.name == format!("{stage}-clusters")) {
-                (image(picture, &format!("mean patches of {} clusters", sizes.shares.len())))
+                (image(picture, &format!("mean patches of {} clusters, numbered from 1 row by row, 16 a row", sizes.shares.len())))
             }
         });
     }
@@ -202,6 +202,12 @@ fn samples(run: &Summary) -> Markup {
         @for picture in drawn {
             @let stage = picture.name.trim_end_matches("-samples");
             (image(picture, &format!("pictures drawn from the model of stage {stage}")))
+        }
+        @if let Some(real) = run.pictures.iter().find(|p| p.name == "real") {
+            (image(real, "real pictures of the validation part"))
+        }
+        @for picture in run.pictures.iter().filter(|p| p.name.ends_with("-nearest")) {
+            (image(picture, "above: drawn pictures; below each: the training picture that is nearest to it, by squared distance"))
         }
     }
 }

@@ -318,6 +318,7 @@ fn help_stays_as_it_was_read() {
     insta::assert_snapshot!("help", text(&lvd(folder.path(), &["--help"]).stdout));
     insta::assert_snapshot!("help_eval", text(&lvd(folder.path(), &["eval", "-h"]).stdout));
     for command in [
+        "new",
         "sweep",
         "compare",
         "compress",
