@@ -1,5 +1,6 @@
 //! `lvd compare`: runs on the same pictures, picture by picture.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -70,6 +71,14 @@ pub(super) fn execute(args: &CompareArgs, cuda: Option<&Path>) -> Result<String>
             score.standard_error,
             score.num_images,
             100.0 * better
+        ));
+    }
+    let readings: BTreeSet<&str> = reports.iter().map(|report| report.measure.reading.name()).collect();
+    if readings.len() > 1 {
+        let names: Vec<&str> = readings.into_iter().collect();
+        lines.push(format!(
+            "careful: these are of several readings ({}), and a density is a bound; --reading compares one",
+            names.join(", ")
         ));
     }
     Ok(lines.join("\n"))

@@ -14,6 +14,7 @@ use crate::experiment::subject::Wanted;
 use crate::mixture::observed::Observed;
 use crate::patch::Reading;
 use crate::require;
+use crate::run::outputs;
 
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
@@ -53,6 +54,10 @@ pub(super) fn execute(args: &EvalArgs, cuda: Option<&Path>) -> Result<Output> {
         "--json and --per-image take one RUN, found {}",
         args.runs.len()
     );
+    if let Some(out) = &args.per_image {
+        let inputs: Vec<&Path> = args.pictures.path().into_iter().collect();
+        outputs::check(&[(out, "npy")], &inputs, &args.runs[0])?;
+    }
     let device = device::open(args.device, cuda)?;
     let request = Request {
         wanted: Wanted { protocol: args.protocol, ..args.pictures.wanted()? },

@@ -40,7 +40,7 @@ impl ExperimentArgs {
     pub(super) fn config(&self) -> Result<Config> {
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        teaching::pinned(read::read(&read::named(&self.experiment), &overrides)?)
+        teaching::pinned(read::read(&read::named(&self.experiment)?, &overrides)?)
     }
 
     fn run_dir(&self, config: &Config) -> PathBuf {

@@ -39,17 +39,19 @@ struct Common {
 
 impl Common {
     /// See that these files can be written and are neither pictures nor masks that are read.
-    fn check(&self, targets: &[Option<&PathBuf>], masks: &[&MaskWords]) -> Result<()> {
+    fn check(&self, targets: &[(Option<&PathBuf>, &'static str)], masks: &[&MaskWords]) -> Result<()> {
         let files =
             masks.iter().filter_map(|words| if let MaskWords::File(path) = words { Some(&**path) } else { None });
         let inputs: Vec<&Path> = files.chain(self.pictures.path()).collect();
         outputs::check(&named(targets), &inputs, &self.run)
     }
 
-    fn open(&self, first: Option<u32>, cuda: Option<&Path>) -> Result<Asked> {
+    /// Model and pictures: the first so many, or all but no more than `most`.
+    fn open(&self, first: Option<u32>, most: usize, cuda: Option<&Path>) -> Result<Asked> {
         let device = device::open(self.device, cuda)?;
         let first = first.map(|count| count as usize);
-        Asked::open(&self.run, &self.pictures.wanted()?, self.reading, self.seed, first, device)
+        let asked = Asked::open(&self.run, &self.pictures.wanted()?, self.reading, self.seed, first, device)?;
+        Ok(if first.is_none() { asked.at_most(most) } else { asked })
     }
 }
 
@@ -92,9 +94,9 @@ struct Completed {
     /// The mask says what is missing.
     #[arg(long)]
     invert: bool,
-    /// Only the first so many pictures.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    first: u32,
+    /// The first so many pictures; 8 if not given, or all where there are fewer.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    first: Option<u32>,
     /// A sheet to look at: a row for every picture, the original and what is observed of it first.
     #[arg(long, value_name = "FILE.png")]
     out: Option<PathBuf>,
@@ -103,16 +105,19 @@ struct Completed {
     npy: Option<PathBuf>,
 }
 
-/// Those of some files that are named.
-fn named<'a>(files: &[Option<&'a PathBuf>]) -> Vec<&'a Path> {
-    files.iter().flatten().map(|path| path.as_path()).collect()
+/// Those of some files that are named, with their endings.
+fn named<'a>(files: &[(Option<&'a PathBuf>, &'static str)]) -> Vec<(&'a Path, &'static str)> {
+    files.iter().filter_map(|(path, ending)| Some((path.as_ref()?.as_path(), *ending))).collect()
 }
+
+/// Pictures on a sheet where no number is given.
+const ON_A_SHEET: usize = 8;
 
 impl Completed {
     fn open(&self, cuda: Option<&Path>) -> Result<(Asked, Targets)> {
-        self.common.check(&[self.out.as_ref(), self.npy.as_ref()], &[&self.observed])?;
+        self.common.check(&[(self.out.as_ref(), "png"), (self.npy.as_ref(), "npy")], &[&self.observed])?;
         let targets = Targets { png: self.out.clone(), npy: self.npy.clone() };
-        Ok((self.common.open(Some(self.first), cuda)?, targets))
+        Ok((self.common.open(self.first, ON_A_SHEET, cuda)?, targets))
     }
 }
 
@@ -190,7 +195,7 @@ pub(super) struct AskArgs {
 }
 
 pub(super) fn sample(args: &SampleArgs, cuda: Option<&Path>) -> Result<String> {
-    outputs::check(&named(&[args.out.as_ref(), args.npy.as_ref()]), &[], &args.run)?;
+    outputs::check(&named(&[(args.out.as_ref(), "png"), (args.npy.as_ref(), "npy")]), &[], &args.run)?;
     let device = device::open(args.device, cuda)?;
     let targets = Targets { png: args.out.clone(), npy: args.npy.clone() };
     let said = drawing::sample(&args.run, args.stage, args.seed, args.count as usize, &targets, device)?;
@@ -214,8 +219,8 @@ pub(super) fn explain(args: &ExplainArgs, cuda: Option<&Path>) -> Result<String>
 
 pub(super) fn score(args: &ScoreArgs, cuda: Option<&Path>) -> Result<String> {
     let scoring = Scoring { observed: args.observed.clone(), given: args.given.clone(), inverted: args.invert };
-    args.common.check(&[Some(&args.out), args.map.as_ref()], &[&args.observed, &args.given])?;
-    let asked = args.common.open(args.first, cuda)?;
+    args.common.check(&[(Some(&args.out), "csv"), (args.map.as_ref(), "png")], &[&args.observed, &args.given])?;
+    let asked = args.common.open(args.first, usize::MAX, cuda)?;
     Ok(told(&scoring::score(&asked, &scoring, &args.out, args.map.as_deref())?, args.common.json))
 }
 
@@ -225,8 +230,8 @@ pub(super) fn latents(args: &LatentsArgs, cuda: Option<&Path>) -> Result<String>
         (_, true) => Latents::Joint,
         _ => Latents::Codes,
     };
-    args.common.check(&[Some(&args.out)], &[])?;
-    Ok(told(&scoring::latents(&args.common.open(args.first, cuda)?, which, &args.out)?, args.common.json))
+    args.common.check(&[(Some(&args.out), "npy")], &[])?;
+    Ok(told(&scoring::latents(&args.common.open(args.first, usize::MAX, cuda)?, which, &args.out)?, args.common.json))
 }
 
 pub(super) fn ask(args: &AskArgs, cuda: Option<&Path>) -> Result<String> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::report::{self, Form};
-use crate::run::atomic_write;
+use crate::run::{atomic_write, outputs};
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -26,8 +26,13 @@ pub(super) struct ReportArgs {
 
 /// Write the report; returns it, or where it is.
 pub(super) fn execute(args: &ReportArgs) -> Result<String> {
+    if let Some(out) = args.out.as_ref().filter(|out| **out != usual_page(&args.runs)) {
+        for run in &args.runs {
+            outputs::check(&[(out, "")], &[], run)?;
+        }
+    }
     let text = report::report(&args.runs, args.format, args.allow_mixed)?;
-    let usual = (args.format == Form::Html).then(|| args.runs[0].join("report.html"));
+    let usual = (args.format == Form::Html).then(|| usual_page(&args.runs));
     match args.out.clone().or(usual) {
         None => Ok(text.trim_end().to_owned()),
         Some(path) => {
@@ -35,4 +40,9 @@ pub(super) fn execute(args: &ReportArgs) -> Result<String> {
             Ok(path.display().to_string())
         }
     }
+}
+
+/// Where the page goes where no file is named.
+fn usual_page(runs: &[PathBuf]) -> PathBuf {
+    runs[0].join("report.html")
 }

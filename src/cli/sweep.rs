@@ -34,8 +34,9 @@ pub(super) struct SweepArgs {
 pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
     let points = points(&args.set)?;
     // A mistake in any point ends the sweep before anything is computed.
+    let experiment = read::named(&args.experiment)?;
     let configs = points.iter().map(|point| {
-        let config = read::read(&read::named(&args.experiment), &point.sets).with_context(|| point.name.clone())?;
+        let config = read::read(&experiment, &point.sets).with_context(|| point.name.clone())?;
         teaching::pinned(config)
     });
     let configs = configs.collect::<Result<Vec<_>>>()?;

@@ -83,7 +83,11 @@ pub fn compress(run: &Path, request: &Request, out: &Path) -> Result<Done> {
     };
     for input in inputs.iter().filter(|_| !codec.takes_any_size()) {
         let found = input.pictures.shape();
-        require!(found == shape, "the pictures are {found}, the model was trained for {shape}");
+        require!(
+            found == shape,
+            "the pictures are {found}, the model was trained for {shape}\n  bring them to that size, or train with patch.context, which codes \
+             pictures of any size"
+        );
     }
     let count: usize = inputs.iter().map(|input| input.pictures.len()).sum();
     require!(count > 0, "there are no pictures to compress");

@@ -24,6 +24,7 @@ use crate::codec::container::VERSION;
 use crate::codec::{Codec, Container, Header};
 use crate::data::pictures::PictureShape;
 use crate::device::{self, Read};
+use crate::run::atomic::remember;
 use crate::run::{RunFolder, atomic_write, atomically};
 use crate::{refusal, require};
 
@@ -131,6 +132,7 @@ impl<'a> NewFolder<'a> {
         let about = || format!("{name}: cannot be made");
         std::fs::create_dir_all(parent).with_context(about)?;
         let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).with_context(about)?;
+        remember(made.path());
         Ok(Self { made, out })
     }
 

@@ -37,6 +37,8 @@ struct Seen {
 /// # Errors
 /// A refusal where the folder holds no pictures that are known, or too few.
 pub fn draft(name: &str, place: &Path) -> Result<String> {
+    require!(place.is_dir(), "{}: is no folder: name the folder of the pictures", place.display());
+    let place = &place.canonicalize().map_err(|error| refusal!("{}: {error}", place.display()))?;
     let seen = look(place)?;
     let text = write(name, place, &seen);
     let value = serde_yaml::from_str::<serde_yaml::Value>(&text)?;
@@ -46,25 +48,28 @@ pub fn draft(name: &str, place: &Path) -> Result<String> {
 
 /// Open the pictures as whatever they are.
 fn look(place: &Path) -> Result<Seen> {
-    require!(place.is_dir(), "{}: is no folder: name the folder of the pictures", place.display());
     let format = format(place);
     let mut data = config(place, format);
     if format == Format::Folder && !place.join("train").is_dir() {
-        let share = |share| Some(Part::Fraction(Fraction { share, seed: Some(1) }));
-        (data.train, data.validation, data.test) = (Some(vec![".".to_owned()]), share(0.1), share(0.1));
+        (data.train, data.validation, data.test) = (Some(vec![".".to_owned()]), Some(share()), Some(share()));
     } else if format == Format::Npy && !place.join("train.npy").is_file() {
-        let only = only_array(place)?;
-        let share = |share| Some(Part::Fraction(Fraction { share, seed: Some(1) }));
-        (data.train, data.validation, data.test) = (Some(vec![only]), share(0.1), share(0.1));
+        (data.train, data.validation, data.test) = (Some(vec![only_array(place)?]), Some(share()), Some(share()));
     }
     let set = match data::open(&data, 1) {
         Ok(set) => set,
         // Pictures of several sizes get one.
         Err(error) if error.is::<Refusal>() && format == Format::Folder => {
             data.resize = Resize::Resize([SIDE, SIDE]);
-            data::open(&data, 1).map_err(|_| error)?
+            data::open(&data, 1).map_err(few)?
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(few(error)),
+    };
+    let sides = [set.shape().height, set.shape().width];
+    let set = if format == Format::Folder && sides.iter().any(|side| !side.is_multiple_of(4)) {
+        data.resize = Resize::Resize(sides.map(|side| (side as u32).next_multiple_of(8)));
+        data::open(&data, 1)?
+    } else {
+        set
     };
     let numbers: Vec<usize> = (0..set.train.len().min(LOOKED_AT)).collect();
     let pixels = set.train.batch(&numbers)?;
@@ -73,6 +78,17 @@ fn look(place: &Path) -> Result<Seen> {
     let ends = pixels.eq(0).logical_or(&pixels.eq(255));
     let at_the_ends = ends.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
     Ok(Seen { set, data, grey, at_the_ends })
+}
+
+/// A tenth of the pictures.
+fn share() -> Part {
+    Part::Fraction(Fraction { share: 0.1, seed: Some(1) })
+}
+
+/// What to do where a tenth of the pictures is none.
+fn few(error: anyhow::Error) -> anyhow::Error {
+    let carved = error.to_string().contains("cannot take 0 of");
+    if carved { refusal!("{error}: there are too few pictures, at least 12 are needed") } else { error }
 }
 
 /// What a folder holds, by the names of its files.
@@ -184,7 +200,8 @@ fn about(seen: &Seen) -> Vec<String> {
     }
     if seen.data.resize != Resize::Exact {
         lines.push(format!(
-            "# They differ in size, so they are scaled to {SIDE} x {SIDE}; {{center_crop: [{SIDE}, {SIDE}]}} would cut."
+            "# They differ in size, or it is no whole number of patches: they are scaled to {0} x {1}; {{center_crop: [{0}, {1}]}} would cut.",
+            shape.height, shape.width
         ));
     }
     if count < 500 {

@@ -129,7 +129,7 @@ pub fn inpaint(asked: &Asked, wanted: &Inpainting, targets: &Targets) -> Result<
     let [height, width] = view.size().map(|n| n as i64);
     let channels = view.shape().channels as i64;
     // Where chroma counts modulo 256, a mean is no colour.
-    let with_moments = view.context == 0 && view.color != ColorSpace::YcocgRMod;
+    let with_moments = targets.png.is_some() && view.context == 0 && view.color != ColorSpace::YcocgRMod;
     let most = (COMPLETIONS / wanted.samples.max(1)).max(1);
     asked.each("inpaint", most, |model, batch| {
         let evidence = asked.evidence(batch, Some(&masks))?;

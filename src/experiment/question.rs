@@ -53,6 +53,12 @@ impl Asked {
         Ok(Self { subject, reading, seed, count, batch })
     }
 
+    /// The same of no more than so many pictures.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        Self { count: self.count.min(most), ..self }
+    }
+
     /// The masks that words mean for these pictures.
     ///
     /// # Errors

@@ -38,14 +38,24 @@ pub fn read(path: &Path, overrides: &[String]) -> Result<Config> {
 
 /// The file of an experiment that may be named in short: `mnist` is `experiments/mnist/default.yaml`, and `cifar10/context`
 /// `experiments/cifar10/context.yaml`, where there are such files here.
-#[must_use]
-pub fn named(experiment: &Path) -> PathBuf {
+///
+/// # Errors
+/// A refusal where there is neither.
+pub fn named(experiment: &Path) -> Result<PathBuf> {
     if experiment.is_file() {
-        return experiment.to_owned();
+        return Ok(experiment.to_owned());
     }
     let place = Path::new("experiments").join(experiment);
     let short = [place.join("default.yaml"), place.with_extension("yaml")];
-    short.into_iter().find(|path| path.is_file()).unwrap_or_else(|| experiment.to_owned())
+    let found = short.into_iter().find(|path| path.is_file());
+    if let (None, false) = (&found, experiment.exists() || experiment.extension().is_some()) {
+        return Err(refusal!(
+            "{}: no such file, and no experiment of that name in the folder experiments/ of where you are\n  name a YAML file, or write one \
+             by: lvd new NAME --data DIR",
+            experiment.display()
+        ));
+    }
+    Ok(found.unwrap_or_else(|| experiment.to_owned()))
 }
 
 /// The experiment of a run folder.

@@ -10,6 +10,7 @@ use super::context::stage_fingerprint;
 use super::protocol::Protocol;
 use super::stage::Stage;
 use super::{models, read};
+use crate::data::folder::Resize;
 use crate::data::pictures::{PictureShape, Pictures};
 use crate::data::{self, Format, PictureOptions, Split, folder};
 use crate::mixture::Mixture;
@@ -153,6 +154,9 @@ fn with_circuits() -> String {
 fn pictures(folder: &RunFolder, config: &Config, wanted: &Wanted) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &wanted.data {
         let levels = config.data.levels;
+        if config.data.resize != Resize::Exact && *format == Format::Folder {
+            tracing::info!("pictures of another size than the model's are brought to it, as in the run (data.resize)");
+        }
         let name = path.display().to_string();
         if wanted.requantise {
             let pictures = data::open_pictures(*format, path, PictureOptions { levels: 256, ..config.data.options() })?;

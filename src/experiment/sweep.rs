@@ -88,6 +88,8 @@ pub fn points(sets: &[String]) -> Result<Vec<Point>> {
 fn axis(set: &str) -> Result<(&str, Vec<&str>)> {
     let (key, values) = set.split_once('=').ok_or_else(|| refusal!("--set {set}: expected KEY=VALUE[,VALUE...]"))?;
     let values = split(values);
+    let different: BTreeSet<&str> = values.iter().copied().collect();
+    require!(different.len() == values.len(), "--set {set}: a value is named twice");
     let some = !key.is_empty() && values.iter().all(|value| !value.is_empty());
     require!(some, "--set {set}: a key or a value is empty");
     Ok((key, values))
@@ -157,6 +159,7 @@ mod tests {
         let refused = |sets: &[&str]| of(sets).unwrap_err().to_string();
         assert!(refused(&["seed=1"]).starts_with("nothing varies"));
         assert!(refused(&["seed"]).contains("expected KEY=VALUE"));
+        assert!(refused(&["seed=1,1"]).contains("a value is named twice"));
         assert!(refused(&["seed=1,,2"]).contains("is empty"));
         assert!(refused(&["seed=1,2", "seed=3"]).contains("is set twice"));
         let many = vec!["a=1,2,3,4,5,6,7,8,9,10,11", "b=1,2,3,4,5,6,7,8,9,10", "c=1,2,3,4,5,6,7,8,9,10"];

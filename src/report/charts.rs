@@ -156,8 +156,11 @@ pub fn decomposition(rows: &[Row]) -> Result<String> {
             };
             let total = row.bits_per_dimension;
             let tick = PathElement::new([(total, top - 1.0), (total, top - 0.4)], GREY.stroke_width(3));
-            let name =
-                Text::new(format!("{}: {total:.4}", escape::line(&row.label)), (0.0, top - 0.08), ("sans-serif", 12));
+            let name = Text::new(
+                format!("{} ({}): {total:.4}", escape::line(&row.label), escape::line(&row.reading)),
+                (0.0, top - 0.08),
+                ("sans-serif", 12),
+            );
             chart.draw_series([name]).map_err(drawing)?;
             chart.draw_series([bar(0.0, prior, ORANGE), bar(prior, sum, BLUE)]).map_err(drawing)?;
             chart.draw_series([tick]).map_err(drawing)?;

@@ -8,6 +8,8 @@ use super::escape;
 use super::summary::Summary;
 use crate::run::results::{Role, Row};
 
+/// Letters of a label, at most; where more would be needed, folders are named.
+const MOST_LETTERS: usize = 60;
 /// Keys that make no model different.
 const APART: [&str; 5] = ["name", "data.root", "compute.threads", "compute.micro_batch", "seed"];
 
@@ -35,10 +37,13 @@ pub fn labels(runs: &[Summary]) -> Vec<String> {
     }
     let all = settings(runs);
     let keys = varying(&all, true);
+    // Keys that only some runs have, as those of another family, say little.
+    let keys: Vec<String> =
+        keys.into_iter().filter(|key| all.iter().all(|settings| settings.contains_key(key))).collect();
     let label = |settings: &BTreeMap<String, String>| told(settings, &keys);
     let labels: Vec<String> = all.iter().map(label).collect();
     let different: BTreeSet<&String> = labels.iter().collect();
-    if different.len() == runs.len() {
+    if different.len() == runs.len() && labels.iter().all(|label| label.chars().count() <= MOST_LETTERS) {
         return labels;
     }
     runs.iter().map(|run| escape::line(&run.folder.display().to_string())).collect()
@@ -88,7 +93,8 @@ pub fn over_seeds(runs: &[Summary]) -> Vec<Group> {
 fn told(settings: &BTreeMap<String, String>, keys: &[String]) -> String {
     let one = |key: &String| {
         let last = key.rsplit('.').next().unwrap_or(key);
-        let same = keys.iter().filter(|other| other.rsplit('.').next() == Some(last)).count() > 1;
+        let others = keys.iter().filter(|other| other.rsplit('.').next() == Some(last)).count();
+        let same = others > 1 || (APART.contains(&last) && last != key);
         format!("{}={}", if same { key } else { last }, settings.get(key).map_or("-", String::as_str))
     };
     escape::line(&keys.iter().map(one).collect::<Vec<_>>().join(", "))

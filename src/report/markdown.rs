@@ -76,7 +76,8 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
             text,
             "\n- {}",
             escape::markdown(&format!(
-                "{name}: {n} pictures, {kind}, seed {}, {}",
+                "{name}: {}, {n} pictures, {kind}, seed {}, {}",
+                run.folder.display(),
                 run.manifest.seed,
                 computed_by(run)
             ))

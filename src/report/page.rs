@@ -109,7 +109,7 @@ fn section(run: &Summary, label: &str) -> Result<Markup> {
     Ok(html! {
         section {
             h2 { (label) }
-            p.facts { (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (escape::line(&run.manifest.started)) }
+            p.facts { (escape::line(&run.folder.display().to_string())) ": " (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (escape::line(&run.manifest.started)) }
             (stages(run))
             @if let Some((below, student)) = run.below_teacher() {
                 p { "The student is " strong { (format!("{below:.4} bits")) } " per dimension below its teacher's own bound: prior "

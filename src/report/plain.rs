@@ -1,8 +1,10 @@
 //! The rows of a report for programs and papers: CSV, and a LaTeX table.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
-use super::differences::{labels, last};
+use super::differences::{labels, last, seconds};
 use super::markdown::{HEADS, cells};
 use super::summary::Summary;
 
@@ -70,12 +72,17 @@ pub fn latex(runs: &[Summary]) -> String {
             let cells = cells(row);
             let mut all: Vec<String> = if many { vec![label.clone()] } else { Vec::new() };
             all.extend(columns.map(|i| cells[i].clone()));
+            if many {
+                let last = all.len() - 1;
+                all[last] = format!("{:.0}", seconds(run));
+            }
             let all: Vec<String> = all.iter().map(|cell| escaped(cell)).collect();
             lines.push(format!("{} \\\\", all.join(" & ")));
         }
     }
     lines.extend(["\\bottomrule".to_owned(), "\\end{tabular}".to_owned()]);
-    let kinds: Vec<String> = runs.iter().map(|run| format!("% {}: {}", run.name, run.kind())).collect();
+    let kinds: BTreeSet<String> = runs.iter().map(|run| format!("% {}: {}", run.name, run.kind())).collect();
+    let kinds: Vec<String> = kinds.into_iter().collect();
     format!("{}\n{}\n", kinds.join("\n"), lines.join("\n"))
 }
 

@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -54,7 +54,33 @@ fn folder_of(path: &Path) -> &Path {
 /// A temporary file in the folder of `path`, to be renamed to it.
 pub(super) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let readable = fs::Permissions::from_mode(0o666); // less the user's umask, unlike a temporary file's own mode
-    tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder_of(path))
+    let made =
+        tempfile::Builder::new().prefix(".new-").suffix(".tmp").permissions(readable).tempfile_in(folder_of(path))?;
+    remember(made.path());
+    Ok(made)
+}
+
+/// Temporary files and folders of this process; most of them have got their names since.
+static TEMPORARIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// How many are remembered before those that are gone are forgotten.
+const MANY: usize = 256;
+
+/// A temporary file or folder is there.
+pub fn remember(path: &Path) {
+    let mut all = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() >= MANY {
+        all.retain(|path| path.exists());
+    }
+    all.push(path.to_owned());
+}
+
+/// Remove what is left of them: the process is about to end. What cannot be removed stays.
+pub(super) fn forget_temporaries() {
+    // A thread that is just remembering one is not waited for.
+    let Ok(all) = TEMPORARIES.try_lock() else { return };
+    for path in all.iter() {
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
 }
 
 /// Remove a file or a folder with all in it; nothing where there is none.

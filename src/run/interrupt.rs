@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use super::atomic;
 use crate::refusal::Interrupted;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -21,6 +22,7 @@ pub fn install() -> Result<()> {
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).context("SIGXFSZ cannot be listened for")?;
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
+            atomic::forget_temporaries();
             // SAFETY: ends the process without running destructors, which other threads may still be using.
             unsafe { libc::_exit(130) }
         }

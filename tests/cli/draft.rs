@@ -40,6 +40,13 @@ fn a_first_experiment_fits_the_pictures_and_runs() {
     let plan = lvd(folder.path(), &["plan", "bits.yaml"]);
     assert!(plan.status.success(), "{}", text(&plan.stderr));
     assert!(error(folder.path(), &["new", "x", "--data", "none"], 2).contains("none: is no folder"));
+    std::fs::create_dir(folder.path().join("few")).unwrap();
+    for number in 0..8u8 {
+        image::GrayImage::from_pixel(9, 9, image::Luma([number]))
+            .save(folder.path().join(format!("few/{number}.png")))
+            .unwrap();
+    }
+    assert!(error(folder.path(), &["new", "x", "--data", "few"], 2).contains("at least 12 are needed"));
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     assert!(error(folder.path(), &["new", "x", "--data", "empty"], 2).starts_with("lvd: "));
     assert!(!folder.path().join("x.yaml").exists());

@@ -139,10 +139,23 @@ fn masks_come_from_files_and_own_pictures_have_names() {
         refused(&["--observed", "mask.png", "--map", "mask.png"]),
         "lvd: mask.png: is an input too, and would be overwritten"
     );
-    assert_eq!(refused(&["--map", "./x.csv"]), "lvd: ./x.csv: is named for two outputs");
+    assert!(refused(&["--map", "./x.csv"]).contains("is a .png file: choose a name that says so"));
     assert_eq!(refused(&["--map", "none/x.png"]), "lvd: none/x.png: there is no folder none");
-    let own = error(folder, &["score", "runs/tiny", "--out", "runs/tiny/config.yaml"], 2);
-    assert_eq!(own, "lvd: runs/tiny/config.yaml: the run folder holds this file already: choose another name");
+    std::fs::write(folder.join("runs/tiny/notes.csv"), "").unwrap();
+    let own = error(folder, &["score", "runs/tiny", "--out", "runs/tiny/notes.csv"], 2);
+    assert_eq!(own, "lvd: runs/tiny/notes.csv: the run folder holds this file already: choose another name");
+    let wrong = error(folder, &["score", "runs/tiny", "--out", "runs/tiny/config.yaml"], 2);
+    assert!(wrong.contains("is a .csv file"), "{wrong}");
+    let photo = error(folder, &["inpaint", "runs/tiny", "--data", "own", "--requantise", "--out", "own/a.png"], 2);
+    assert!(photo.contains("own/a.png: lies among the pictures that are read"), "{photo}");
+    for (command, out) in [("report", "--out"), ("eval", "--per-image")] {
+        let said = error(folder, &[command, "runs/tiny", out, "runs/tiny/manifest.json"], 2);
+        assert!(said.starts_with("lvd: runs/tiny/manifest.json: "), "{said}");
+    }
+    // As many as there are, where no number is given: fewer than eight here.
+    let all =
+        lvd(folder, &["inpaint", "runs/tiny", "--data", "own", "--requantise", "--npy", "few.npy", "--count", "1"]);
+    assert!(all.status.success(), "{}", text(&all.stderr));
     // The mean counts numbers, not pictures: nothing is asked of the first.
     let mut halves = Array3::from_elem((2, 8, 8), false);
     halves.slice_mut(s![1, .., ..]).fill(true);
