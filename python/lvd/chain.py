@@ -12,7 +12,7 @@ import numpy as np
 
 from .context import Experts, Gate, Group, Windows
 from .logarithm import draw, log_sum, softmax
-from .model import DENSITY, ORDERED, Decomposition, Explanation, Model, Moments, concatenated
+from .model import DENSITY, ORDERED, Decomposition, Explanation, Model, Moments, concatenated, counted
 from .normal import log_interval
 
 _PICTURES_AT_ONCE = 250
@@ -98,12 +98,12 @@ class Chain(Model):
     ) -> np.ndarray:
         """n pictures uint8 [n, H, W, C] of any size (None: the training pictures'), patch by patch."""
         height, width = size or self.view.size
-        blank = np.zeros((n, height, width, self.view.channels), np.uint8)
+        blank = np.zeros((counted(n, 0), height, width, self.view.channels), np.uint8)
         return self._continued(blank, 0, self.reading(reading or self._whole_reading()), np.random.default_rng(seed))
 
     def inpaint(self, x: np.ndarray, mask: np.ndarray, n: int = 1, seed: int = 0) -> np.ndarray:
         """n completions of raster prefixes, uint8 [N, n, H, W, C]; the patches in the mask stay as they are."""
-        x = self.view.stored(x)
+        x, n = self.view.stored(x), counted(n)
         known = self._prefix("inpaint", x, mask)
         drawn = self._continued(np.repeat(x, n, 0), known, self._whole_reading(), np.random.default_rng(seed))
         return np.where(np.asarray(mask)[..., None], np.repeat(x, n, 0), drawn).reshape(len(x), n, *x.shape[1:])

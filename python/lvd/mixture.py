@@ -12,7 +12,7 @@ import numpy as np
 from . import color, ordered, prior
 from .gaussian import Gaussian
 from .hclt import Hclt
-from .model import DENSITY, ORDERED, Decomposition, Explanation, Model, Moments, concatenated
+from .model import DENSITY, ORDERED, Decomposition, Explanation, Model, Moments, concatenated, counted
 
 
 class Mixture(Model):
@@ -97,7 +97,7 @@ class Mixture(Model):
 
     def sample(self, n: int, seed: int = 0, reading: Optional[str] = None) -> np.ndarray:
         """n pictures uint8 [n, h, w, C] drawn from the model. What a density draws is rounded down, the noise taken away."""
-        reading = self.reading(reading)
+        reading, n = self.reading(reading), counted(n, 0)
         rng = np.random.default_rng(seed)
         size = len(self.tensors["ranges"])
         out = []
@@ -116,7 +116,7 @@ class Mixture(Model):
 
     def inpaint(self, x: np.ndarray, mask: np.ndarray, n: int = 1, seed: int = 0) -> np.ndarray:
         """n pictures for each of x, uint8 [N, n, h, w, C]: what is not in the mask drawn given what is, which stays as it is."""
-        reading = self._with_marginals("inpaint", None)
+        reading, n = self._with_marginals("inpaint", None), counted(n)
         x = self.view.stored(x)
         rng = np.random.default_rng(seed)
         masks, out = self.view.mask(mask, len(x)), []

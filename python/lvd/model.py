@@ -17,6 +17,13 @@ class Refusal(ValueError):
     """A question that this model has no exact answer to."""
 
 
+def counted(n: int, least: int = 1) -> int:
+    """How many pictures are to be drawn."""
+    if n < least:
+        raise Refusal(f"n is {n}, expected at least {least}")
+    return n
+
+
 @dataclass(frozen=True)
 class Decomposition:
     """log-probabilities of codes z [N, L], all in nats [N]: total = latent + conditional - refund.

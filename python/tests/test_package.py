@@ -51,6 +51,10 @@ class Pictures(unittest.TestCase):
             self.assertEqual(m.log_prob(x).shape, (0,))
             self.assertEqual(m.posterior(x).shape, (0, 2, m.clusters))
             self.assertEqual(m.sample(0).shape, (0, 2, 4, 1))
+        with self.assertRaisesRegex(lvd.Refusal, "n is -1, expected at least 0"):
+            m.sample(-1)
+        with self.assertRaisesRegex(lvd.Refusal, "n is 0, expected at least 1"):
+            m.inpaint(np.zeros((1, 2, 4), np.uint8), np.ones((2, 4), bool), n=0)
             self.assertEqual(m.inpaint(x, mask, 3).shape, (0, 3, 2, 4, 1))
 
 
