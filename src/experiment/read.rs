@@ -141,8 +141,8 @@ pub fn resolve(mut value: Value, what: &str) -> Result<Config> {
 
 /// A teacher whose patch is not given has that of the circuit.
 fn patch_of_teacher(value: &mut Value) {
-    let size = value["patch"]["size"].clone();
-    if let (Some(teacher), true) = (value.get_mut("teacher").and_then(Value::as_object_mut), size.is_u64()) {
+    let size = value.pointer("/patch/size").filter(|size| size.is_u64()).cloned();
+    if let (Some(size), Some(teacher)) = (size, value.pointer_mut("/teacher").and_then(Value::as_object_mut)) {
         teacher.entry("patch").or_insert(size);
     }
 }

@@ -27,7 +27,9 @@ pub fn check(outputs: &[(&Path, &str)], inputs: &[&Path], run: &Path) -> Result<
         let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         require!(folder.is_dir(), "{shown}: there is no folder {}", folder.display());
         require!(!output.is_dir(), "{shown}: is a folder, expected a file to write");
-        let has = ending.is_empty() || has_ending(output, &[ending]);
+        // A device or a pipe has no ending.
+        let special = output.exists() && !output.is_file();
+        let has = ending.is_empty() || special || has_ending(output, &[ending]);
         require!(has, "{shown}: what is written there is a .{ending} file: choose a name that says so");
         let place = place(output, folder);
         require!(!places.contains(&place), "{shown}: is named for two outputs");

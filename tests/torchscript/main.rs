@@ -146,8 +146,7 @@ fn a_missing_file_or_a_folder() {
     assert!(message.ends_with("expected 00ff as in teacher.sha256: fetch the right file or correct it"), "{message}");
 }
 
-const EXPORT: &str =
-    "expected TorchScript: load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers";
+const EXPORT: &str = "expected TorchScript: load it in Python and write torch.jit.script(model).save(PATH), see experiments/teachers, or write its features to a .npy file for teacher.kind: features";
 
 #[test]
 fn a_pickle() {
