@@ -110,7 +110,7 @@ def main():
         train(args, name)
     complete(args, "mnist", "top", "mnist_completions.png")
     complete(args, "cifar_hclt", "left", "cifar10_completions_hclt.png")
-    complete(args, "cifar_gaussian", "left", "cifar10_completions_gaussian.png")
+    complete(args, "cifar_gaussian", "random:0.25", "cifar10_completions_gaussian.png")
     pasted(args)
     print(json.dumps([against(args, "fashion", "fashion-mnist", "mnist"), against(args, "mnist", "mnist", "fashion-mnist")], indent=2))
 
