@@ -17,6 +17,7 @@ import sys
 
 try:
     import numpy
+    from PIL import Image
     from common import read, run
 except ImportError as error:
     sys.exit(f"gallery.py: {error}: pip install numpy pillow")
@@ -96,6 +97,22 @@ def pasted(args):
          "--map", args.figures / "pasted_patch.png"])
 
 
+def found(figure):
+    """Of every picture on the sheet, the bits per dimension of the four patches that the square cuts and of the others, in the mean,
+    and how many of the four are among the four brightest."""
+    sheet = numpy.asarray(Image.open(figure).convert("L")).astype(float) * 8 / 255
+    cell, patches = 64 + 4, 4
+    rows = []
+    for top in range(0, sheet.shape[0], cell):
+        for left in range(cell, sheet.shape[1], 2 * cell):
+            bits = sheet[top : top + 64, left : left + 64].reshape(patches, 16, patches, 16).mean((1, 3))
+            cut = numpy.zeros_like(bits, bool)
+            cut[1:3, 1:3] = True
+            brightest = bits >= numpy.sort(bits.ravel())[-4]
+            rows.append([round(float(bits[cut].mean()), 2), round(float(bits[~cut].mean()), 2), int((cut & brightest).sum())])
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=pathlib.Path)
@@ -112,6 +129,7 @@ def main():
     complete(args, "cifar_hclt", "left", "cifar10_completions_hclt.png")
     complete(args, "cifar_gaussian", "random:0.25", "cifar10_completions_gaussian.png")
     pasted(args)
+    print(json.dumps(found(args.figures / "pasted_patch.png")))
     print(json.dumps([against(args, "fashion", "fashion-mnist", "mnist"), against(args, "mnist", "mnist", "fashion-mnist")], indent=2))
 
 

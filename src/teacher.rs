@@ -8,6 +8,7 @@ mod frame;
 mod layers;
 mod quantiser;
 mod weights;
+mod pin;
 mod config;
 pub mod given;
 pub mod features;

@@ -9,12 +9,9 @@ use serde_json::{Value, json};
 
 use super::pictures::PictureArgs;
 use crate::device::{self, DeviceChoice};
-use crate::evaluate::Score;
 use crate::experiment::eval::{self, Report, Request};
 use crate::mixture::observed::Observed;
 use crate::patch::Reading;
-use crate::require;
-use crate::run::RunFolder;
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
@@ -44,12 +41,12 @@ pub(super) fn execute(args: &CompareArgs, cuda: Option<&Path>) -> Result<String>
     device::set_threads(eval::threads(&runs)?)?;
     let wanted = args.pictures.wanted()?;
     if wanted.data.is_none() {
-        same_pictures(&runs, &wanted.split.to_string())?;
+        eval::same_pictures(&runs, &wanted.split.to_string())?;
     }
     let request = Request { wanted, reading: args.reading, draws: 1, observed: Observed::All };
     let reports = runs.iter().map(|run| eval::evaluate(run, &request, device)).collect::<Result<Vec<_>>>()?;
     let first = &reports[0];
-    let differences = reports[1..].iter().map(|other| difference(first, other)).collect::<Result<Vec<_>>>()?;
+    let differences = reports[1..].iter().map(|other| other.less(first)).collect::<Result<Vec<_>>>()?;
     if args.json {
         let rows = differences.iter().zip(&args.others).map(|((score, better), run)| {
             json!({
@@ -82,29 +79,4 @@ pub(super) fn execute(args: &CompareArgs, cuda: Option<&Path>) -> Result<String>
         ));
     }
     Ok(lines.join("\n"))
-}
-
-/// Code lengths of one run less those of the first, and the share of pictures on which they are smaller.
-fn difference(first: &Report, other: &Report) -> Result<(Score, f64)> {
-    let [mine, theirs] = [first, other].map(|report| &report.lengths.total);
-    let same = mine.len() == theirs.len() && first.score.num_dimensions == other.score.num_dimensions;
-    require!(same, "{} and {} are of pictures of different numbers or sizes", first.run.display(), other.run.display());
-    let differences: Vec<f64> = theirs.iter().zip(mine).map(|(theirs, mine)| theirs - mine).collect();
-    let better = differences.iter().filter(|difference| **difference < 0.0).count() as f64;
-    Ok((Score::of(&differences, first.score.num_dimensions), better / differences.len() as f64))
-}
-
-/// Refuse runs whose pictures of a split are not the same.
-fn same_pictures(runs: &[PathBuf], split: &str) -> Result<()> {
-    let hashes = runs.iter().map(|run| Ok(RunFolder::read(run)?.manifest()?.data.remove(split)));
-    let hashes = hashes.collect::<Result<Vec<Option<String>>>>()?;
-    for (run, hash) in runs.iter().zip(&hashes) {
-        require!(
-            *hash == hashes[0],
-            "{} and {} have other {split} pictures: name the same ones by --data",
-            runs[0].display(),
-            run.display()
-        );
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use tch::Kind;
 
 use crate::color::ColorSpace;
 use crate::data::config::DataConfig;
-use crate::data::folder::Resize;
+use crate::data::folder::{self, Resize};
 use crate::data::split::{Fraction, Part};
 use crate::data::{self, DataSet, Format};
 use crate::refusal::Refusal;
@@ -19,6 +19,8 @@ const SIDE: u32 = 32;
 const A_CLUSTER: usize = 200;
 /// Clusters, at least and at most.
 const CLUSTERS: [usize; 2] = [2, 128];
+/// Pictures of a folder, at least: a tenth of them is held out twice.
+const LEAST: usize = 12;
 /// Pictures that are looked at.
 const LOOKED_AT: usize = 500;
 
@@ -50,6 +52,10 @@ pub fn draft(name: &str, place: &Path) -> Result<String> {
 fn look(place: &Path) -> Result<Seen> {
     let format = format(place);
     let mut data = config(place, format);
+    if format == Format::Folder {
+        let count = folder::paths(place)?.len();
+        require!(count >= LEAST, "{}: holds {count} pictures, at least {LEAST} are needed", place.display());
+    }
     if format == Format::Folder && !place.join("train").is_dir() {
         (data.train, data.validation, data.test) = (Some(vec![".".to_owned()]), Some(share()), Some(share()));
     } else if format == Format::Npy && !place.join("train.npy").is_file() {
@@ -60,9 +66,9 @@ fn look(place: &Path) -> Result<Seen> {
         // Pictures of several sizes get one.
         Err(error) if error.is::<Refusal>() && format == Format::Folder => {
             data.resize = Resize::Resize([SIDE, SIDE]);
-            data::open(&data, 1).map_err(few)?
+            data::open(&data, 1)?
         }
-        Err(error) => return Err(few(error)),
+        Err(error) => return Err(error),
     };
     let sides = [set.shape().height, set.shape().width];
     let set = if format == Format::Folder && sides.iter().any(|side| !side.is_multiple_of(4)) {
@@ -83,12 +89,6 @@ fn look(place: &Path) -> Result<Seen> {
 /// A tenth of the pictures.
 fn share() -> Part {
     Part::Fraction(Fraction { share: 0.1, seed: Some(1) })
-}
-
-/// What to do where a tenth of the pictures is none.
-fn few(error: anyhow::Error) -> anyhow::Error {
-    let carved = error.to_string().contains("cannot take 0 of");
-    if carved { refusal!("{error}: there are too few pictures, at least 12 are needed") } else { error }
 }
 
 /// What a folder holds, by the names of its files.
@@ -129,7 +129,7 @@ fn config(place: &Path, format: Format) -> DataConfig {
         mask: None,
         levels: 256,
         resize: Resize::Exact,
-        alpha: crate::data::folder::Alpha::Refuse,
+        alpha: folder::Alpha::Refuse,
     }
 }
 

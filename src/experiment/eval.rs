@@ -101,7 +101,44 @@ pub fn threads(runs: &[PathBuf]) -> Result<Option<usize>> {
     Ok(of_first.compute.threads)
 }
 
+/// Refuse runs whose pictures of a split are not the same.
+///
+/// # Errors
+/// A refusal that names two of them.
+pub fn same_pictures(runs: &[PathBuf], split: &str) -> Result<()> {
+    let hashes = runs.iter().map(|run| Ok(RunFolder::read(run)?.manifest()?.data.remove(split)));
+    let hashes = hashes.collect::<Result<Vec<Option<String>>>>()?;
+    for (run, hash) in runs.iter().zip(&hashes) {
+        require!(
+            *hash == hashes[0],
+            "{} and {} have other {split} pictures: name the same ones by --data",
+            runs[0].display(),
+            run.display()
+        );
+    }
+    Ok(())
+}
+
 impl Report {
+    /// Code lengths less those of another report on the same pictures, as a score of their differences, and the share of pictures on
+    /// which they are smaller.
+    ///
+    /// # Errors
+    /// A refusal where the pictures are of different numbers or sizes.
+    pub fn less(&self, first: &Self) -> Result<(Score, f64)> {
+        let [theirs, mine] = [first, self].map(|report| &report.lengths.total);
+        let same = mine.len() == theirs.len() && first.score.num_dimensions == self.score.num_dimensions;
+        require!(
+            same,
+            "{} and {} are of pictures of different numbers or sizes",
+            first.run.display(),
+            self.run.display()
+        );
+        let differences: Vec<f64> = mine.iter().zip(theirs).map(|(mine, theirs)| mine - theirs).collect();
+        let smaller = differences.iter().filter(|difference| **difference < 0.0).count() as f64;
+        Ok((Score::of(&differences, first.score.num_dimensions), smaller / differences.len() as f64))
+    }
+
     /// Everything as one JSON object.
     #[must_use]
     pub fn json(&self) -> Value {

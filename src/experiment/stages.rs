@@ -103,6 +103,7 @@ impl<'a> Conductor<'a> {
             let theirs = other.stage(stage.name());
             if theirs.is_done(mark)? {
                 tracing::info!("{stage}: taken from {}", other.root().display());
+                self.context.run.reopen()?;
                 self.metrics.forget_all(stage.name())?;
                 for line in other.read_metrics()?.iter().filter(|line| line.is_of(stage.name())) {
                     self.metrics.write(&line.stage, line.step, &Value::Object(line.values.clone()))?;

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::pin::pin;
 use crate::data::source::{self, Source};
 use crate::refusal::Problems;
-use crate::run::sha256_file;
 use crate::{refusal, require};
 
 /// A file of features of the training pictures.
@@ -40,14 +40,7 @@ impl GivenConfig {
     /// # Errors
     /// A refusal where there is no such file, or it is not the one that was named.
     pub fn pinned(&self) -> Result<Self> {
-        let file = self.train.display();
-        require!(self.train.is_file(), "{file}: no such file: correct teacher.train");
-        let found = sha256_file(&self.train)?;
-        let expected = self.sha256.as_ref().unwrap_or(&found);
-        require!(
-            found == *expected,
-            "{file}: its SHA-256 is {found}, expected {expected} as in teacher.sha256: fetch the right file or correct it"
-        );
+        let found = pin(&self.train, self.sha256.as_deref(), "teacher.train")?;
         Ok(Self { sha256: Some(found), ..self.clone() })
     }
 }

@@ -24,10 +24,10 @@ use self::contract::Contract;
 use self::input::Preparation;
 use self::module::Module;
 use super::frame::Frame;
+use super::pin::pin;
 use super::{Bound, Teacher};
 use crate::data::pictures::PictureShape;
 use crate::refusal::Problems;
-use crate::run::sha256_file;
 use crate::{random, refusal, require};
 
 /// Name of the optional method that gives log p(x) of each picture in nats.
@@ -74,14 +74,7 @@ impl TorchScriptConfig {
     /// # Errors
     /// A refusal where there is no such file, or it is not the one that was named.
     pub fn pinned(&self) -> Result<Self> {
-        let file = self.module.display();
-        require!(self.module.is_file(), "{file}: no such file: correct teacher.module");
-        let found = sha256_file(&self.module)?;
-        let expected = self.sha256.as_ref().unwrap_or(&found);
-        require!(
-            found == *expected,
-            "{file}: its SHA-256 is {found}, expected {expected} as in teacher.sha256: fetch the right file or correct it"
-        );
+        let found = pin(&self.module, self.sha256.as_deref(), "teacher.module")?;
         Ok(Self { sha256: Some(found), ..self.clone() })
     }
 }
