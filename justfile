@@ -18,15 +18,15 @@ setup kind="cpu":
     @scripts/setup-libtorch.sh "$1"
 
 # The whole job: teacher, latents, distillation, evaluation. EXPERIMENT is a YAML file or a name such as `mnist`.
-distill experiment="digits" *args: setup
+distill experiment="photographs" *args: setup
     @scripts/experiment.sh run "$@"
 
 # Train the teacher alone.
-train-teacher experiment="digits" *args: setup
+train-teacher experiment="photographs" *args: setup
     @scripts/experiment.sh train-teacher "$@"
 
 # Show stages, sizes and memory; compute nothing.
-plan experiment="digits" *args: setup
+plan experiment="photographs" *args: setup
     @scripts/experiment.sh plan "$@"
 
 # Evaluate a finished run folder.

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 command=$1
 shift
-experiment=digits
+experiment=photographs
 if [ $# -gt 0 ] && [[ $1 != -* ]]; then
     experiment=$1
     shift

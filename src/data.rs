@@ -12,6 +12,7 @@ pub mod jpeg;
 pub mod folder;
 pub mod split;
 pub mod embedded;
+pub mod photographs;
 pub mod config;
 pub mod set;
 pub mod patches;

@@ -2,6 +2,7 @@
 //! circuit.
 
 pub mod protocol;
+pub mod baselines;
 pub mod config;
 pub mod explain;
 pub mod bounds;
@@ -19,6 +20,7 @@ pub mod draft;
 pub mod sweep;
 pub mod stages;
 pub mod evaluation;
+pub mod pixel_teacher;
 pub mod subject;
 pub mod eval;
 pub mod coding_names;

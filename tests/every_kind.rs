@@ -69,6 +69,10 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
         ),
         (&["Protocol.paper", "ColorSpace.ycbcr_bt709"], own(&[COLOUR, "protocol=paper", "color=ycbcr_bt709"])),
         (&["Protocol.lossy", "ColorSpace.ycocg_lossy"], own(&[COLOUR, "protocol=lossy", "color=ycocg_lossy"])),
+        (
+            &["Format.photographs"],
+            own(&["data={format: photographs, train_limit: 48}", "color=rgb", "baselines={pixel_teacher: {}}"]),
+        ),
         (&["ColorSpace.rgb"], own(&[COLOUR, "color=rgb"])),
         (&["ColorSpace.ycocg_r_mod"], own(&[COLOUR, "color=ycocg_r_mod"])),
         (

@@ -12,8 +12,8 @@ use crate::experiment::config::{Config, SOURCES};
 use crate::experiment::context::Context;
 use crate::experiment::stage::Stage;
 use crate::experiment::stages::Conductor;
-use crate::experiment::{evaluation, models, plan, read, rows, teaching};
-use crate::run::results::Row;
+use crate::experiment::{evaluation, models, pixel_teacher, plan, read, rows, teaching};
+use crate::run::results::{self, Row};
 use crate::run::{Manifest, RunFolder};
 use crate::teacher::TeacherConfig;
 
@@ -67,7 +67,9 @@ pub(super) fn everything(conductor: &mut Conductor) -> Result<Vec<Row>> {
         conductor.ensure(stage)?;
     }
     conductor.tell_reused();
-    let rows = evaluation::evaluate(&conductor.context)?;
+    let mut rows = evaluation::evaluate(&conductor.context)?;
+    rows.extend(pixel_teacher::run(conductor)?);
+    results::write(conductor.context.run.root(), &rows)?;
     conductor.context.run.finish()?;
     Ok(rows)
 }

@@ -17,6 +17,8 @@ use crate::refusal::Problems;
 pub enum Format {
     /// The built-in digits: 8x8, 17 grey levels; needs no files and has fixed parts.
     Embedded,
+    /// The built-in photographs: tiles of 16x16 RGB pixels; needs no files and has fixed parts.
+    Photographs,
     /// IDX files of grey pictures, plain or .gz (MNIST, Fashion-MNIST).
     Idx,
     /// CIFAR-10, binary version.
@@ -96,7 +98,7 @@ pub struct DataConfig {
     pub alpha: Alpha,
 }
 
-/// Levels of the built-in set.
+/// Levels of the built-in digits.
 pub const EMBEDDED_LEVELS: usize = 17;
 
 fn bytes() -> usize {
@@ -128,11 +130,11 @@ pub(super) struct Usual {
 }
 
 impl Format {
-    /// The files by which users know sets of this format; none for the embedded one.
+    /// The files by which users know sets of this format; none for those in the program.
     pub(super) fn usual(self) -> Option<Usual> {
         let file = |name: &str| Part::Files(vec![name.to_owned()]);
         let (train, validation, test) = match self {
-            Self::Embedded => return None,
+            Self::Embedded | Self::Photographs => return None,
             Self::Idx => ("train-images-idx3-ubyte", Part::Last(5_000), "t10k-images-idx3-ubyte"),
             Self::Cifar10 => ("data_batch_*.bin", file("data_batch_5.bin"), "test_batch.bin"),
             Self::Npz => ("train_data_batch_*.npz", Part::Last(5_000), "val_data.npz"),
@@ -175,23 +177,28 @@ impl DataConfig {
         problems.check(!clear || self.format == Format::Folder, at("alpha"), "is only for format: folder");
         let counted = self.format != Format::Folder || self.levels == 256;
         problems.check(counted, at("levels"), "pictures of a folder have 256 levels");
-        if self.format == Format::Embedded {
-            self.check_embedded(path, problems);
+        match self.format {
+            Format::Embedded => self.check_embedded(path, "embedded", problems),
+            Format::Photographs => self.check_embedded(path, "photographs", problems),
+            _ => {}
         }
     }
 
-    /// The built-in set has its own files, parts and levels.
-    fn check_embedded(&self, path: &str, problems: &mut Problems) {
+    /// The built-in sets have their own files, parts and levels.
+    fn check_embedded(&self, path: &str, name: &str, problems: &mut Problems) {
         let given = [
             ("root", self.root.is_some()),
             ("dir", self.dir.is_some()),
             ("train", self.train.is_some()),
             ("validation", self.validation.is_some()),
             ("test", self.test.is_some()),
-            ("levels", self.levels != bytes() && self.levels != EMBEDDED_LEVELS),
+            (
+                "levels",
+                self.levels != bytes() && (self.format == Format::Photographs || self.levels != EMBEDDED_LEVELS),
+            ),
         ];
         for (key, given) in given {
-            problems.check(!given, format!("{path}.{key}"), "has no meaning for format: embedded");
+            problems.check(!given, format!("{path}.{key}"), format!("has no meaning for format: {name}"));
         }
     }
 }

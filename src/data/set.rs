@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::config::{DataConfig, Format, PictureOptions};
 use super::pictures::{PictureShape, Pictures};
 use super::split::{Part, Split};
-use super::{cifar, embedded, folder, idx, missing, npz};
+use super::{cifar, embedded, folder, idx, missing, npz, photographs};
 use crate::{refusal, require};
 
 /// An image set: three parts of pictures of one size.
@@ -54,7 +54,7 @@ impl DataSet {
 /// A refusal naming the file, where one is missing or wrong, a part would be empty, or sizes differ.
 pub fn open(config: &DataConfig, seed: u64) -> Result<DataSet> {
     let mut set = match config.format.usual() {
-        None => embedded_set()?,
+        None => built_in(config.format)?,
         Some(_) => Files::new(config)?.open(seed)?,
     };
     if let Some(limit) = config.train_limit {
@@ -70,7 +70,7 @@ pub fn open(config: &DataConfig, seed: u64) -> Result<DataSet> {
     Ok(set)
 }
 
-/// Pictures of one file (for `folder`, of one folder); for `embedded` the test part of the built-in set, whatever
+/// Pictures of one file (for `folder`, of one folder); for a built-in set its test part, whatever
 /// the path.
 ///
 /// # Errors
@@ -78,6 +78,7 @@ pub fn open(config: &DataConfig, seed: u64) -> Result<DataSet> {
 pub fn open_pictures(format: Format, path: &Path, options: PictureOptions) -> Result<Pictures> {
     match format {
         Format::Embedded => embedded::digits(Split::Test),
+        Format::Photographs => photographs::photographs(Split::Test),
         Format::Idx => idx::open(path, options.levels),
         Format::Cifar10 => cifar::open(path, options.levels),
         Format::Npz => npz::open_npz(path, options.levels),
@@ -86,9 +87,13 @@ pub fn open_pictures(format: Format, path: &Path, options: PictureOptions) -> Re
     }
 }
 
-fn embedded_set() -> Result<DataSet> {
-    let [train, valid, test] = [Split::Train, Split::Valid, Split::Test].map(embedded::digits);
-    Ok(DataSet { name: "digits".to_owned(), train: train?, valid: valid?, test: test? })
+fn built_in(format: Format) -> Result<DataSet> {
+    let splits = [Split::Train, Split::Valid, Split::Test];
+    let (name, [train, valid, test]) = match format {
+        Format::Photographs => ("photographs", splits.map(photographs::photographs)),
+        _ => ("digits", splits.map(embedded::digits)),
+    };
+    Ok(DataSet { name: name.to_owned(), train: train?, valid: valid?, test: test? })
 }
 
 /// A set of files in a folder, with every rule filled in.

@@ -1,4 +1,4 @@
-//! What an experiment says about distillation and its baselines.
+//! What an experiment says about distillation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,6 @@ use crate::data::augment::Augment;
 use crate::em::EmConfig;
 use crate::em::schedule::Schedule;
 use crate::latent_tree::LatentTreeConfig;
-use crate::patch::config::{HcltConfig, Start};
 use crate::refusal::Problems;
 
 /// The stages of latent variable distillation.
@@ -53,45 +52,5 @@ impl DistillConfig {
         self.soft.check(&format!("{path}.soft"), problems);
         self.tree.check(&format!("{path}.tree"), problems);
         self.joint.check(&format!("{path}.joint"), problems);
-    }
-}
-
-/// What distillation is compared with.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaselinesConfig {
-    /// The same circuit, trained on log p(x) from tables at random; the teacher is not asked.
-    pub em_only: Option<EmConfig>,
-    /// One HCLT over all numbers of a picture.
-    pub pixel_hclt: Option<PixelHcltConfig>,
-}
-
-/// An HCLT over all numbers of a picture: a patch as large as the picture, one cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PixelHcltConfig {
-    /// The circuit.
-    pub circuit: HcltConfig,
-    /// First tables: quantile bins of the data, or random.
-    #[serde(default)]
-    pub start: Start,
-    /// Its training.
-    pub em: EmConfig,
-    /// Pictures evaluated in one go.
-    pub micro_batch: usize,
-}
-
-impl BaselinesConfig {
-    /// Note what is wrong with the values.
-    pub fn check(&self, path: &str, problems: &mut Problems) {
-        if let Some(em) = &self.em_only {
-            em.check(&format!("{path}.em_only"), problems);
-        }
-        if let Some(pixel) = &self.pixel_hclt {
-            let path = format!("{path}.pixel_hclt");
-            pixel.circuit.check(&format!("{path}.circuit"), problems);
-            pixel.em.check(&format!("{path}.em"), problems);
-            problems.check(pixel.micro_batch > 0, format!("{path}.micro_batch"), "expected at least 1, found 0");
-        }
     }
 }

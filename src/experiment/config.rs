@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::baselines::BaselinesConfig;
 use super::protocol::Protocol;
 use crate::color::ColorSpace;
 use crate::data::DataConfig;
-use crate::distill::config::{BaselinesConfig, DistillConfig};
+use crate::distill::config::DistillConfig;
 use crate::distill::growing::config::GrowingConfig;
 use crate::em::Rule;
 use crate::latents::KMeansConfig;
@@ -91,7 +92,7 @@ impl Config {
         );
         self.latents.check("latents", problems);
         self.distill.check("distill", self.latents.clusters, problems);
-        self.baselines.check("baselines", problems);
+        self.baselines.check("baselines", mine, problems);
         self.check_batches(problems);
         self.check_family(problems);
         if self.data.mask.is_some() {

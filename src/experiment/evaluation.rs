@@ -25,16 +25,21 @@ pub fn evaluate(context: &Context) -> Result<Vec<Row>> {
         if stage == Stage::Teacher {
             rows.extend(teacher_row(context)?);
         } else if context.folder(stage).path(MODEL).exists() {
-            let model = models::load(context.run, context.config, stage, context.device)?;
-            for reading in model.readings() {
-                rows.push(circuit_row(context, stage, &model, reading)?);
-                results::write(context.run.root(), &rows)?;
-            }
+            rows.extend(rows_of(context, stage)?);
         }
         results::write(context.run.root(), &rows)?;
         pictures::draw(context, stage)?;
     }
     Ok(rows)
+}
+
+/// The rows of the model of a stage, one for each of its readings.
+///
+/// # Errors
+/// When pictures or the model cannot be read.
+pub fn rows_of(context: &Context, stage: Stage) -> Result<Vec<Row>> {
+    let model = models::load(context.run, context.config, stage, context.device)?;
+    model.readings().into_iter().map(|reading| circuit_row(context, stage, &model, reading)).collect()
 }
 
 fn circuit_row(context: &Context, stage: Stage, model: &Mixture, reading: Reading) -> Result<Row> {
@@ -84,7 +89,10 @@ fn row(context: &Context, stage: Stage, (label, reading): (&str, &str), score: &
 }
 
 /// How long a stage took.
-fn seconds(context: &Context, stage: Stage) -> Result<f64> {
+///
+/// # Errors
+/// When its record cannot be read.
+pub fn seconds(context: &Context, stage: Stage) -> Result<f64> {
     let record = context.folder(stage).record()?;
     Ok(record.and_then(|r| r.summary.get("seconds").and_then(Value::as_f64)).unwrap_or(0.0))
 }

@@ -8,9 +8,9 @@ use tch::Device;
 
 use super::config::Config;
 use super::context::stage_fingerprint;
-use super::models;
 use super::rate::{Rate, duration};
 use super::stage::Stage;
+use super::{models, pixel_teacher};
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::data::DataSet;
@@ -60,13 +60,22 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
     lines.push(String::new());
     let hashes = data.hashes();
     let rate = Rate::measure(&config.patch, &view, device)?;
-    for stage in Stage::wanted(config) {
-        let state = if done(config, &hashes, run_dir, stage)? { "done, reused" } else { "to do" };
-        let after = stage.before(config).map_or(String::new(), |b| format!("; after {b}"));
-        let time = rate.as_ref().and_then(|rate| seconds(config, stage, &view, data.train.len(), rate));
-        let time = time.map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
-        let size = size(config, stage, &view)?;
-        lines.push(format!("{:<11} {state:<13}{} {size}{time}{after}", stage.name(), work(config, stage)));
+    let stages = |config: &Config, dir: &Path| {
+        let line = |stage| {
+            let state = if done(config, &hashes, dir, stage)? { "done, reused" } else { "to do" };
+            let after = stage.before(config).map_or(String::new(), |b| format!("; after {b}"));
+            let time = rate.as_ref().and_then(|rate| seconds(config, stage, &view, data.train.len(), rate));
+            let time = time.map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
+            let size = size(config, stage, &view)?;
+            Ok(format!("{:<11} {state:<13}{} {size}{time}{after}", stage.name(), work(config, stage)))
+        };
+        Stage::wanted(config).into_iter().map(line).collect::<Result<Vec<_>>>()
+    };
+    lines.extend(stages(config, run_dir)?);
+    if let Some(pixel) = pixel_teacher::config(config) {
+        let dir = run_dir.join(pixel_teacher::NAME);
+        lines.push(format!("\n{}, {}, in {}:", pixel_teacher::NAME, pixel_teacher::LABEL, dir.display()));
+        lines.extend(stages(&pixel, &dir)?);
     }
     lines.push(rate.map_or("\ntimes are left out: circuits of this size are too large to be tried".to_owned(), |rate| {
         let (patches, pairs, name) = (1.0 / rate.statistics, 1.0 / rate.likelihood, device_name(device));

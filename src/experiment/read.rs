@@ -124,7 +124,7 @@ fn finite(value: &serde_yaml::Value, path: &str) -> Result<()> {
 /// # Errors
 /// A refusal that lists every problem with its path.
 pub fn resolve(mut value: Value, what: &str) -> Result<Config> {
-    patch_of_teacher(&mut value);
+    patch_of_teachers(&mut value);
     let mut problems = Problems::default();
     explain::check(&schema(), &value, &mut problems);
     bounds::check(&value, &mut problems);
@@ -139,11 +139,13 @@ pub fn resolve(mut value: Value, what: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// A teacher whose patch is not given has that of the circuit.
-fn patch_of_teacher(value: &mut Value) {
-    let size = value.pointer("/patch/size").filter(|size| size.is_u64()).cloned();
-    if let (Some(size), Some(teacher)) = (size, value.pointer_mut("/teacher").and_then(Value::as_object_mut)) {
-        teacher.entry("patch").or_insert(size);
+/// Teachers whose patch is not given have that of the circuit.
+fn patch_of_teachers(value: &mut Value) {
+    let Some(size) = value.pointer("/patch/size").filter(|size| size.is_u64()).cloned() else { return };
+    for teacher in ["/teacher", "/baselines/pixel_teacher"] {
+        if let Some(teacher) = value.pointer_mut(teacher).and_then(Value::as_object_mut) {
+            teacher.entry("patch").or_insert_with(|| size.clone());
+        }
     }
 }
 

@@ -57,9 +57,21 @@ impl<'a> Conductor<'a> {
         Ok(Self { context, pictures, metrics, done: BTreeSet::new(), reused: Vec::new(), others: Vec::new() })
     }
 
+    /// SHA-256 of each split's pictures.
+    #[must_use]
+    pub fn pictures(&self) -> &'a BTreeMap<String, String> {
+        self.pictures
+    }
+
     /// Take over stages of other runs, where they were made from the same inputs.
     pub fn share(&mut self, others: Vec<RunFolder>) {
         self.others = others;
+    }
+
+    /// The runs whose stages are taken over.
+    #[must_use]
+    pub fn others(&self) -> &[RunFolder] {
+        &self.others
     }
 
     /// Run a stage and those it builds on, but for what is done already.

@@ -168,3 +168,34 @@ fn eval_takes_the_last_stage_of_distillation_growing_included_and_lists_the_stag
         "lvd: run: stage joint is not done\n  finish it by `lvd run`"
     );
 }
+
+#[test]
+fn a_pixel_teacher_is_a_row_and_a_run_of_its_own_that_is_the_run_with_such_a_teacher() {
+    let folder = tiny();
+    let vqvae = "teacher={kind: vqvae, patch: 4, hidden: 4, residual: 2, embedding: 4, codes_bottom: 4, codes_top: 4, decoder: [4], epochs: 1, batch: 16}";
+    let sets = [vqvae, "baselines={pixel_teacher: {features: contrast_orientation, components: 3}}"];
+    let (first, said) = run(folder.path(), &sets);
+    assert!(reused(&first).is_empty(), "{said}");
+    let pixel = "teacher={kind: pixel, features: contrast_orientation, components: 3}";
+    let alone = ["run", "tiny.yaml", "--run-dir", "alone", "--set", "baselines={}", "--set", pixel];
+    assert!(lvd(folder.path(), &alone).status.success());
+    let rows = |run: &str| -> Vec<Value> {
+        serde_json::from_slice(&std::fs::read(folder.path().join(run).join("results.json")).unwrap()).unwrap()
+    };
+    let (mine, theirs) = (rows("run").pop().unwrap(), rows("alone").pop().unwrap());
+    assert_eq!((&mine["stage"], &mine["role"]), (&"pixel_teacher".into(), &"baseline".into()));
+    assert_eq!(mine["bits_per_dimension"], theirs["bits_per_dimension"]);
+    let eval = lvd(folder.path(), &["eval", "run/pixel_teacher", "--json"]);
+    let eval: Value = serde_json::from_slice(&eval.stdout).unwrap();
+    assert_eq!(eval["bits_per_dimension"], theirs["bits_per_dimension"]);
+    // All of it is there: nothing is done again, and the plan knows.
+    assert_eq!(planned(folder.path(), &sets).len(), 12);
+    let (again, said) = run(folder.path(), &sets);
+    assert!(again.values().all(|what| *what == "reused"), "{said}");
+    let other = error(
+        folder.path(),
+        &["run", "tiny.yaml", "--set", "baselines={pixel_teacher: {patch: 2}}", "--run-dir", "other"],
+        2,
+    );
+    assert!(other.contains("baselines.pixel_teacher.patch: expected 4 as in patch.size, found 2"), "{other}");
+}

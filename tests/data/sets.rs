@@ -133,6 +133,19 @@ fn the_embedded_set_opens_without_a_root() {
 }
 
 #[test]
+fn the_photographs_open_without_a_root_and_have_256_levels() {
+    let config: DataConfig = serde_yaml::from_str("{format: photographs, train_limit: 100}").unwrap();
+    let set = open(&config, 3).unwrap();
+    assert_eq!([set.train.len(), set.valid.len(), set.test.len()], [100, 160, 160]);
+    assert_eq!((set.name.as_str(), set.shape().levels, set.shape().channels), ("photographs", 256, 3));
+    let mut problems = Problems::default();
+    let config: DataConfig = serde_yaml::from_str("{format: photographs, levels: 17, dir: x}").unwrap();
+    config.check("data", &mut problems);
+    let told = problems.into_result("experiment").unwrap_err().to_string();
+    assert!(told.contains("data.levels: has no meaning for format: photographs"), "{told}");
+}
+
+#[test]
 fn configurations_read_alike_from_yaml_and_json() {
     let yaml =
         "{format: folder, validation: {fraction: {share: 0.1, seed: 3}}, test: {files: [a]}, resize: {resize: [2, 3]}}";
