@@ -31,6 +31,29 @@ pub enum Format {
     Folder,
 }
 
+/// Where image sets lie unless an experiment says so.
+const ROOT: &str = "LVD_DATA";
+
+impl DataConfig {
+    /// The same with the root filled in from the environment, where it needs one.
+    #[must_use]
+    pub fn rooted(mut self) -> Self {
+        if self.format.usual().is_some() && self.root.is_none() {
+            self.root = std::env::var_os(ROOT).map(PathBuf::from);
+        }
+        self
+    }
+
+    /// The same, of a run that was made elsewhere: its root that is no folder here gives way to that of the environment.
+    #[must_use]
+    pub fn moved(mut self) -> Self {
+        if self.root.as_ref().is_some_and(|root| !root.is_dir()) && std::env::var_os(ROOT).is_some() {
+            self.root = None;
+        }
+        self.rooted()
+    }
+}
+
 impl Format {
     /// The format that a path's kind and ending speak of, where they do.
     #[must_use]

@@ -108,12 +108,9 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn new(config: &'a DataConfig) -> Result<Self> {
         let usual = config.format.usual().expect("the format has files");
-        let root =
-            config.root.clone().or_else(|| std::env::var_os("LVD_DATA").map(PathBuf::from)).ok_or_else(|| {
-                refusal!(
-                    "data.root is not set: give the folder of your image sets (--set data.root=DIR, or LVD_DATA=DIR)"
-                )
-            })?;
+        let root = config.clone().rooted().root.ok_or_else(|| {
+            refusal!("data.root is not set: give the folder of your image sets (--set data.root=DIR, or LVD_DATA=DIR)")
+        })?;
         let place = config.dir.as_ref().map_or_else(|| root.clone(), |dir| root.join(dir));
         require!(place.is_dir(), "{} is no folder: set data.root (or LVD_DATA) and data.dir", place.display());
         Ok(Self {

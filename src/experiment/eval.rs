@@ -170,23 +170,25 @@ impl Report {
     pub fn line(&self) -> String {
         let s = &self.score;
         format!(
-            "{} ({}, {}{}): {:.4} +- {:.4} bits per dimension on {} pictures ({}), protocol {}",
+            "{} ({}, {}): {:.4} +- {:.4} bits per dimension{} on {} pictures ({}), protocol {}",
             self.run.display(),
             self.stage,
             self.measure.reading.name(),
-            self.part(),
             s.bits_per_dimension,
             s.standard_error,
+            self.part(),
             s.num_images,
             self.split,
             self.protocol.name()
         )
     }
 
-    /// The part of the pictures that was looked at, where it was not all.
+    /// The part of the pictures that was looked at, where it was not all: bits are of its numbers alone.
     fn part(&self) -> String {
         let name = self.measure.observed.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
-        if self.measure.observed == Observed::All { String::new() } else { format!(", observed: {name}") }
+        let observed = self.score.num_dimensions;
+        let part = format!(" of the {observed} observed numbers ({name} of a picture, the others summed out)");
+        if self.measure.observed == Observed::All { String::new() } else { part }
     }
 
     /// Write log p(x) in nats, one float64 a picture, as .npy.

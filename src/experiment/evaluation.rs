@@ -24,7 +24,7 @@ pub fn evaluate(context: &Context) -> Result<Vec<Row>> {
     for stage in Stage::wanted(context.config) {
         if stage == Stage::Teacher {
             rows.extend(teacher_row(context)?);
-        } else if context.folder(stage).path(MODEL).exists() {
+        } else if context.folder(stage).path(MODEL).exists() && !stage.changes_nothing(context.config) {
             rows.extend(rows_of(context, stage)?);
         }
         results::write(context.run.root(), &rows)?;
@@ -72,7 +72,7 @@ fn row(context: &Context, stage: Stage, (label, reading): (&str, &str), score: &
         nats.map(|sum| bits_per_dimension(sum / score.num_images as f64, score.num_dimensions));
     Ok(Row {
         stage: stage.name().to_owned(),
-        role: stage.role(),
+        role: stage.role(context.config),
         label: label.to_owned(),
         protocol: context.config.protocol.name().to_owned(),
         reading: reading.to_owned(),

@@ -33,7 +33,8 @@ pub fn read(path: &Path, overrides: &[String]) -> Result<Config> {
     for text in overrides {
         apply(&mut value, text)?;
     }
-    resolve(value, &file)
+    let config = resolve(value, &file)?;
+    Ok(Config { data: config.data.clone().rooted(), ..config })
 }
 
 /// The file of an experiment that may be named in short: `mnist` is `experiments/mnist/default.yaml`, and `cifar10/context`
@@ -65,7 +66,8 @@ pub fn named(experiment: &Path) -> Result<PathBuf> {
 pub fn of_run(run: &RunFolder) -> Result<Config> {
     let path = run.config_path();
     let file = path.display().to_string();
-    resolve(parse(&text_of(&path)?).map_err(|error| refusal!("{file}: {error}"))?, &file)
+    let config = resolve(parse(&text_of(&path)?).map_err(|error| refusal!("{file}: {error}"))?, &file)?;
+    Ok(Config { data: config.data.clone().moved(), ..config })
 }
 
 fn text_of(path: &Path) -> Result<String> {

@@ -96,13 +96,22 @@ impl Stage {
 
     /// What its model is in a comparison.
     #[must_use]
-    pub fn role(self) -> Role {
+    pub fn role(self, config: &Config) -> Role {
+        let student = Self::wanted(config).into_iter().rfind(|stage| {
+            !matches!(stage, Self::EmOnly | Self::PixelHclt | Self::Teacher) && !stage.changes_nothing(config)
+        });
         match self {
             Self::Teacher => Role::Teacher,
-            Self::Latents | Self::Hard | Self::Soft | Self::Growing | Self::Tree => Role::Step,
-            Self::Joint => Role::Student,
             Self::EmOnly | Self::PixelHclt => Role::Baseline,
+            _ if Some(self) == student => Role::Student,
+            _ => Role::Step,
         }
+    }
+
+    /// Whether its model is that of the stage before: EM of no epochs on what that left.
+    #[must_use]
+    pub fn changes_nothing(self, config: &Config) -> bool {
+        matches!(self, Self::Soft | Self::Joint) && self.em(config).is_some_and(|em| em.epochs == 0)
     }
 
     /// Whether it leaves a circuit.

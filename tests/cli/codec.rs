@@ -242,7 +242,7 @@ fn patches_with_context_take_pictures_of_any_size() {
     let eval = json(place, &["eval", "c", "--data", "other.npy", "--format", "npy", "--reading", "ordered", "--json"]);
     assert_eq!((&eval["num_dimensions"], &eval["num_images"]), (&45.into(), &2.into()));
     let top = said(place, &["eval", "c", "--observed", "top"]);
-    assert!(top.contains("observed: top"), "{top}");
+    assert!(top.contains("observed numbers (top of a picture"), "{top}");
     let left = error(place, &["eval", "c", "--observed", "left"], 2);
     assert!(left.contains("marginals of the first patches in raster order only"), "{left}");
     let tree = error(place, &["eval", "c", "--stage", "tree"], 2);

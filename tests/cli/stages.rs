@@ -143,6 +143,39 @@ fn a_moved_folder_of_data_with_equal_pictures_is_no_change_and_other_pictures_ar
 }
 
 #[test]
+fn the_root_of_the_environment_is_recorded_and_gives_way_where_the_folder_has_moved() {
+    let folder = tiny();
+    let pictures = ndarray::Array3::from_shape_fn((60, 8, 8), |(n, r, c)| ((n * 7 + r * 31 + c * 13) % 17) as u8);
+    std::fs::create_dir_all(folder.path().join("sets")).unwrap();
+    ndarray_npy::write_npy(folder.path().join("sets/train.npy"), &pictures).unwrap();
+    let data = "data={format: npy, levels: 17, validation: {last: 10}, test: {last: 10}}";
+    let with = |root: &str, arguments: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("lvd").unwrap();
+        command.current_dir(folder.path()).env("LVD_DATA", root).args(arguments).output().unwrap()
+    };
+    assert!(with("sets", &["run", "tiny.yaml", "--run-dir", "run", "--set", data]).status.success());
+    let config = std::fs::read_to_string(folder.path().join("run/config.yaml")).unwrap();
+    assert!(config.contains("root: sets\n"), "{config}");
+    assert!(lvd(folder.path(), &["eval", "run"]).status.success());
+    std::fs::rename(folder.path().join("sets"), folder.path().join("moved")).unwrap();
+    assert!(error(folder.path(), &["eval", "run"], 2).contains("sets is no folder"));
+    assert!(with("moved", &["eval", "run"]).status.success());
+    // A root that is given is never another one.
+    let wrong = with("moved", &["plan", "tiny.yaml", "--set", data, "--set", "data.root=nowhere"]);
+    assert!(text(&wrong.stderr).contains("nowhere is no folder"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn em_of_no_epochs_is_no_row() {
+    let folder = tiny();
+    run(folder.path(), &["distill.joint.epochs=0", "baselines={}"]);
+    let rows: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(folder.path().join("run/results.json")).unwrap()).unwrap();
+    let last = rows.last().unwrap();
+    assert_eq!((&last["stage"], &last["role"]), (&"tree".into(), &"student".into()));
+}
+
+#[test]
 fn eval_takes_the_last_stage_of_distillation_growing_included_and_lists_the_stages() {
     let folder = tiny();
     let growing =
