@@ -31,4 +31,5 @@ pub mod question;
 pub mod drawing;
 pub mod scoring;
 pub mod rate;
+pub mod forecast;
 pub mod plan;

@@ -23,6 +23,7 @@ pub mod progress;
 pub mod results;
 pub mod stage;
 pub mod told;
+pub mod whole;
 
 pub use atomic::{atomic_write, atomically, sha256_file};
 pub use checkpoint::Checkpoint;

@@ -12,9 +12,9 @@ use crate::experiment::config::{Config, SOURCES};
 use crate::experiment::context::Context;
 use crate::experiment::stage::Stage;
 use crate::experiment::stages::Conductor;
-use crate::experiment::{evaluation, models, pixel_teacher, plan, read, rows, teaching};
+use crate::experiment::{evaluation, forecast, models, pixel_teacher, plan, read, rows, teaching};
 use crate::run::results::{self, Row};
-use crate::run::{Manifest, RunFolder};
+use crate::run::{Manifest, RunFolder, progress, whole};
 use crate::teacher::TeacherConfig;
 
 #[derive(Debug, Args)]
@@ -63,12 +63,19 @@ pub(super) fn run(args: &ExperimentArgs, cuda: Option<&Path>, stage: Option<Stag
 
 /// All stages of an experiment, and their evaluation.
 pub(super) fn everything(conductor: &mut Conductor) -> Result<Vec<Row>> {
+    if progress::is_seen() {
+        whole::begin(forecast::parts(&conductor.context)?);
+    }
     for stage in Stage::wanted(conductor.context.config) {
         conductor.ensure(stage)?;
     }
     conductor.tell_reused();
+    whole::enter(forecast::TEST);
     let mut rows = evaluation::evaluate(&conductor.context)?;
+    whole::passed(forecast::TEST);
+    whole::enter(pixel_teacher::NAME);
     rows.extend(pixel_teacher::run(conductor)?);
+    whole::end();
     results::write(conductor.context.run.root(), &rows)?;
     conductor.context.run.finish()?;
     Ok(rows)

@@ -10,13 +10,12 @@ use super::config::Config;
 use super::context::stage_fingerprint;
 use super::rate::{Rate, duration};
 use super::stage::Stage;
-use super::{models, pixel_teacher};
+use super::{forecast, models, pixel_teacher};
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::data::DataSet;
 use crate::data::view::View;
 use crate::distill::growing::config::GrowingConfig;
-use crate::em::EmConfig;
 use crate::patch::config::{ContextConfig, FamilyConfig, PatchConfig};
 use crate::run::RunFolder;
 use crate::structure::{chow_liu, hclt};
@@ -64,7 +63,7 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
         let line = |stage| {
             let state = if done(config, &hashes, dir, stage)? { "done, reused" } else { "to do" };
             let after = stage.before(config).map_or(String::new(), |b| format!("; after {b}"));
-            let time = rate.as_ref().and_then(|rate| seconds(config, stage, &view, data.train.len(), rate));
+            let time = rate.as_ref().and_then(|rate| forecast::seconds(config, stage, &view, data.train.len(), rate));
             let time = time.map_or(String::new(), |seconds| format!(", about {}", duration(seconds)));
             let size = size(config, stage, &view)?;
             Ok(format!("{:<11} {state:<13}{} {size}{time}{after}", stage.name(), work(config, stage)))
@@ -156,45 +155,6 @@ fn size(config: &Config, stage: Stage, view: &View) -> Result<String> {
     // Tables, statistics and decayed statistics, four bytes each.
     let bytes = memory.max(search) + 12.0 * (patches + tree);
     Ok(format!("{:.0} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))
-}
-
-/// Seconds of a stage's EM on patches; none for stages that are something else.
-fn seconds(config: &Config, stage: Stage, view: &View, pictures: usize, rate: &Rate) -> Option<f64> {
-    let (patches, all, d) = (pictures * view.patches(), stage.clusters(config), &config.distill);
-    let steps = |em: &EmConfig, all: usize| if em.batch == 0 { 1 } else { all.div_ceil(em.batch) };
-    let mixture = |em: &EmConfig, k: usize| rate.seconds(em.epochs, patches, k, steps(em, pictures), k);
-    match stage {
-        Stage::Hard => Some(rate.seconds(d.hard.epochs, patches, 0, steps(&d.hard, pictures), all)),
-        Stage::Soft => Some(mixture(&d.soft, all)),
-        Stage::Growing => Some(growing_seconds(config, patches, pictures, rate)),
-        // The patch circuits do not move.
-        Stage::Tree => Some(rate.seconds(d.tree.em.epochs, patches, all, 0, 0)),
-        Stage::Joint => Some(mixture(&d.joint, all)),
-        Stage::EmOnly => config.baselines.em_only.as_ref().map(|em| mixture(em, all)),
-        _ => None,
-    }
-}
-
-fn growing_seconds(config: &Config, patches: usize, pictures: usize, rate: &Rate) -> f64 {
-    let first = config.latents.clusters;
-    match &config.distill.growing {
-        Some(GrowingConfig::Gain(gain)) => (1..=gain.rounds)
-            .map(|round| {
-                let k = gain.clusters_after(first, round);
-                let proposals = rate.seconds(gain.steps, (gain.examples * k).min(patches), 2, 1, 2 * k);
-                let steps = if gain.em.batch == 0 { 1 } else { pictures.div_ceil(gain.em.batch) };
-                proposals + rate.seconds(gain.em.epochs, patches, k, steps, k)
-            })
-            .sum(),
-        Some(GrowingConfig::Paper(paper)) => {
-            let FamilyConfig::Hclt(hclt) = &config.patch.family else { return 0.0 };
-            let patches = patches.min(paper.examples * first);
-            let wider = |states: &usize| *states as f64 / hclt.states as f64;
-            let round = rate.seconds(paper.em.epochs, patches, 0, patches.div_ceil(paper.em.batch), 1);
-            round * paper.states(hclt.states, first).iter().map(wider).sum::<f64>()
-        }
-        None => 0.0,
-    }
 }
 
 fn device_name(device: Device) -> &'static str {

@@ -24,8 +24,8 @@ use crate::mixture::Mixture;
 use crate::mixture::train::LearningParts;
 use crate::patch::config::Start;
 use crate::run::metrics::Metrics;
-use crate::run::told;
 use crate::run::{RunFolder, StageFolder};
+use crate::run::{told, whole};
 use crate::teacher::features::Features;
 
 const PATCHES: LearningParts = LearningParts { patches: true, prior: false };
@@ -90,6 +90,7 @@ impl<'a> Conductor<'a> {
         let folder = self.context.folder(stage);
         if folder.is_done(&mark)? || self.take_over(stage, &folder, &mark)? {
             self.reused.push(stage);
+            whole::passed(stage.name());
             folder.clean()?;
         } else {
             self.tell_reused();
@@ -99,8 +100,10 @@ impl<'a> Conductor<'a> {
                 self.metrics.forget_all(stage.name())?;
             }
             tracing::info!("{stage}: {}", if resumed { "resumed" } else { "started" });
+            whole::enter(stage.name());
             let started = Instant::now();
             let mut summary = self.execute(stage, &folder)?;
+            whole::passed(stage.name());
             summary["seconds"] = json!(started.elapsed().as_secs_f64());
             tracing::info!("{stage}: finished: {}", told::line(&summary));
             folder.finish(&mark, summary)?;

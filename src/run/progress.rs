@@ -1,18 +1,42 @@
 //! Progress bars on stderr, and a way to write to stderr around them. Hidden when stderr is no terminal.
 
 use std::io::{self, Write};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+/// The bar that was made last.
+static NEWEST: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// A bar of `length` steps. Its message (`set_message`) stands at the end of the line; `finish_and_clear` removes it.
 #[must_use]
 pub fn bar(label: &str, length: u64) -> ProgressBar {
     let template = "{prefix:>16} {wide_bar} {pos}/{len} {elapsed} (left {eta}) {msg}";
     let style = ProgressStyle::with_template(template).expect("the template is right");
-    BARS.add(ProgressBar::new(length).with_style(style).with_prefix(label.to_owned()))
+    let bar = add(ProgressBar::new(length).with_style(style).with_prefix(label.to_owned()));
+    if let Ok(mut newest) = NEWEST.lock() {
+        *newest = Some(bar.downgrade());
+    }
+    bar
+}
+
+/// Draw a bar below the others.
+pub(super) fn add(bar: ProgressBar) -> ProgressBar {
+    BARS.add(bar)
+}
+
+/// The share that is done of the bar that was made last, where it has this label and is not gone.
+pub(super) fn share(label: &str) -> Option<f64> {
+    let newest = NEWEST.try_lock().ok()?;
+    let bar = newest.as_ref()?.upgrade().filter(|bar| bar.prefix() == label && !bar.is_finished())?;
+    Some(bar.position() as f64 / bar.length().filter(|length| *length > 0)? as f64)
+}
+
+/// Whether anybody sees bars.
+#[must_use]
+pub fn is_seen() -> bool {
+    !BARS.is_hidden()
 }
 
 /// Show no bars from now on.

@@ -111,7 +111,7 @@ fn shortened(yaml: &str) -> String {
     let experiment = experiment.as_mapping_mut().unwrap();
     let data = experiment["data"].as_mapping_mut().unwrap();
     data.remove("train_limit");
-    if data["format"] == "embedded" {
+    if ["embedded", "photographs"].iter().any(|format| data["format"] == *format) {
         data.insert("train_limit".into(), 64.into());
     }
     if ["idx", "npz"].iter().any(|format| data["format"] == *format) {
