@@ -28,7 +28,7 @@ fn slips_are_told_with_their_key_the_choices_and_what_was_meant() {
         ("patch.family.states=two", "patch.family.states: expected an integer, found \"two\""),
         (
             "data.format=mnist",
-            "data.format: there is no 'mnist': the choices are embedded, idx, cifar10, npz, npy, folder",
+            "data.format: there is no 'mnist': the choices are embedded, photographs, idx, cifar10, npz, npy, folder",
         ),
         (
             "data.validation={lst: 5}",
