@@ -53,14 +53,9 @@ pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
         })
         .with_context(|| points[number].name.clone())?;
     }
-    let finished: Vec<PathBuf> = folders.into_iter().filter(|run| is_finished(run)).collect();
+    let finished: Vec<PathBuf> = folders.into_iter().filter(|run| RunFolder::is_finished(run)).collect();
     let page = root.join("report.html");
     atomic_write(&page, report::report(&finished, Form::Html, false)?)?;
     let table = report::last_models(&finished)?;
     Ok(format!("{table}\n{} of {} points finished; report: {}", finished.len(), points.len(), page.display()))
-}
-
-/// Whether a point was run to its evaluation.
-fn is_finished(run: &Path) -> bool {
-    RunFolder::read(run).and_then(|run| run.manifest()).is_ok_and(|manifest| manifest.finished.is_some())
 }
