@@ -98,7 +98,10 @@ pub fn read_flags(path: &Path) -> Result<(Vec<usize>, Vec<bool>)> {
     require!(countable(bytes), "{name}: {UNCOUNTABLE}");
     match ArrayViewD::<bool>::view_npy(bytes) {
         Ok(view) => Ok((view.shape().to_vec(), view.iter().copied().collect())),
-        Err(ViewNpyError::WrongDescriptor(_)) => {
+        Err(ViewNpyError::WrongDescriptor(found)) => {
+            let bytes_too = ArrayViewD::<u8>::view_npy(bytes);
+            let of_bytes = !matches!(bytes_too, Err(ViewNpyError::WrongDescriptor(_)));
+            require!(of_bytes, "{name}: element type is {found}, expected bool or uint8 (save it with .astype(bool))");
             let (dims, offset) = array(&name, bytes)?;
             Ok((dims, bytes[offset..].iter().map(|&flag| flag != 0).collect()))
         }
