@@ -126,7 +126,8 @@ fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
 
 /// Whether the product of the sizes that the header's text names is a number: the reader takes it for granted. The header is
 /// a Python dictionary whose length stands in front of it.
-fn countable(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn countable(bytes: &[u8]) -> bool {
     let start = if bytes.get(6) == Some(&1) { 10 } else { 12 };
     let length = bytes.get(8..start).map_or(0, |le| le.iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte)));
     let header = bytes.get(start..start.saturating_add(length).min(bytes.len())).unwrap_or_default();
