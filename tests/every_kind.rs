@@ -78,6 +78,8 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
         ),
         (&["TeacherConfig.features"], own(&["teacher={kind: features, train: features.npy}"])),
         (&[], own(&["teacher={kind: features, train: features.safetensors, tensor: half}"])),
+        // The first of these ways is gone on with.
+        (&[], own(&["init_from=run-0", "seed=1"])),
         (&["MissingConfig.random"], own(&["data.mask={random: {share: 0.2}}"])),
         (
             &["MissingConfig.observed"],

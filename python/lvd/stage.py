@@ -15,7 +15,7 @@ from .mixture import Mixture
 from .model import Damaged
 
 # Stages with a model, those that are looked for first where none is named.
-STAGES = ("joint", "tree", "growing", "soft", "hard", "em_only", "pixel_hclt")
+STAGES = ("joint", "tree", "growing", "soft", "hard", "taken", "em_only", "pixel_hclt")
 FORMAT = "2"
 _AGAIN = "fetch it again, or make it again with `lvd run`"
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::experiment::{everything, in_folder};
 use crate::device::{self, DeviceChoice};
 use crate::experiment::sweep::{Shard, points};
-use crate::experiment::{read, teaching};
+use crate::experiment::{read, taken};
 use crate::report::{self, Form};
 use crate::run::{RunFolder, atomic_write};
 
@@ -37,7 +37,7 @@ pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
     let experiment = read::named(&args.experiment)?;
     let configs = points.iter().map(|point| {
         let config = read::read(&experiment, &point.sets).with_context(|| point.name.clone())?;
-        teaching::pinned(config)
+        taken::pinned(config)
     });
     let configs = configs.collect::<Result<Vec<_>>>()?;
     let device = device::open(args.device, cuda)?;

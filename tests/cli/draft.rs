@@ -128,5 +128,39 @@ fn features_come_from_a_file() {
     assert!(refused("none.npy").contains("none.npy: no such file: correct teacher.train"));
 }
 
+#[test]
+fn a_plan_looks_at_the_files_that_a_run_would_read() {
+    let folder = tiny();
+    let write = |name: &str, array: Array3<u8>| ndarray_npy::write_npy(folder.path().join(name), &array).unwrap();
+    write("few.npy", Array3::ones((5, 8, 8)));
+    write("nothing.npy", Array3::zeros((TRAINING, 8, 8)));
+    ndarray_npy::write_npy(folder.path().join("floats.npy"), &Array2::<f32>::ones((8, 8))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("features.npy"), &Array3::<f32>::ones((TRAINING, 4, 2))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("coarse.npy"), &Array3::<f32>::ones((TRAINING, 1, 2))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("codes.npy"), &Array2::<u8>::ones((TRAINING, 4))).unwrap();
+    let plan = |set: &str| lvd(folder.path(), &["plan", "tiny.yaml", "--set", set]);
+    let mask = |file: &str| format!("data.mask={{observed: {file}}}");
+    let teacher = |file: &str| format!("teacher={{kind: features, train: {file}}}");
+    for (set, expected) in [
+        (mask("few.npy"), "few.npy: shape is [5, 8, 8], expected [8, 8] or [96, 8, 8], as the training pictures are"),
+        (mask("nothing.npy"), "nothing.npy: says that no pixel is observed: a pixel is where it is not zero"),
+        (
+            mask("floats.npy"),
+            "data.mask.observed: floats.npy: element type is '<f4', expected bool or uint8 (save it with .astype(bool))",
+        ),
+        (mask("none.npy"), "data.mask.observed: cannot open none.npy: No such file or directory (os error 2)"),
+        (teacher("coarse.npy"), "coarse.npy: 96 pictures of 1 patches, expected 96 training pictures of 4 patches"),
+        (teacher("few.npy"), "few.npy: shape is [5, 8, 8], expected codes [N, L]"),
+        (teacher("codes.npy"), "codes.npy: all patches have the code 1: it tells no patches apart"),
+        (teacher("none.npy"), "none.npy: no such file: correct teacher.train"),
+    ] {
+        let refused = plan(&set);
+        assert_eq!((refused.status.code(), text(&refused.stderr).trim()), (Some(2), &*format!("lvd: {expected}")));
+    }
+    let fits = text(&plan(&teacher("features.npy")).stdout);
+    assert!(fits.contains("\nstart      features of 96 pictures from features.npy\n"), "{fits}");
+    assert!(!folder.path().join("runs").exists());
+}
+
 /// Training pictures of the tiny experiment.
 const TRAINING: usize = 96;
