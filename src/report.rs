@@ -2,6 +2,7 @@
 
 mod escape;
 mod limits;
+pub mod points;
 pub mod summary;
 pub mod differences;
 pub mod charts;

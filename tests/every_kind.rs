@@ -6,6 +6,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::Value;
+use tch::{Kind, Tensor};
 
 const BASE: &str = "
 name: kinds
@@ -80,6 +81,9 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             own(&[COLOUR, "color=ycocg_r", &format!("{GAUSSIAN}, scale_groups: luma_chroma}}")]),
         ),
         (&["TeacherConfig.features"], own(&["teacher={kind: features, train: features.npy}"])),
+        (&[], own(&["teacher={kind: features, train: features.safetensors, tensor: half}"])),
+        // The first of these ways is gone on with.
+        (&[], own(&["init_from=run-0", "seed=1"])),
         (&["MissingConfig.random"], own(&["data.mask={random: {share: 0.2}}"])),
         (
             &["MissingConfig.observed"],
@@ -262,6 +266,9 @@ fn pictures(folder: &Path) {
     ndarray_npy::write_npy(folder.join("mask.npy"), &mask).unwrap();
     let features = ndarray::Array3::from_shape_fn((48, 4, 3), |(n, l, f)| ((n * 7 + l * 5 + f * 3) % 11) as f32);
     ndarray_npy::write_npy(folder.join("features.npy"), &features).unwrap();
+    let features = Tensor::from_slice(features.as_slice().unwrap()).reshape([48, 4, 3]);
+    let kinds = [("half", features.to_kind(Kind::Half)), ("whole", features)];
+    Tensor::write_safetensors(&kinds, folder.join("features.safetensors")).unwrap();
     let planes = ndarray::Array2::from_shape_fn((40, 192), |(n, i)| value(n, i % 64 / 8, i % 8, i / 64));
     let mut npz = ndarray_npy::NpzWriter::new(std::fs::File::create(folder.join("colour.npz")).unwrap());
     npz.add_array("data", &planes).unwrap();

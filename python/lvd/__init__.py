@@ -11,7 +11,7 @@ explanations, moments, latents.
 Written from docs/format.md alone, so that it is a check of the program and not a copy of it.
 """
 
-from .model import Decomposition, Explanation, Model, Moments, Refusal
+from .model import Damaged, Decomposition, Explanation, Model, Moments, Refusal
 from .stage import load
 
-__all__ = ["Decomposition", "Explanation", "Model", "Moments", "Refusal", "load"]
+__all__ = ["Damaged", "Decomposition", "Explanation", "Model", "Moments", "Refusal", "load"]

@@ -17,6 +17,10 @@ class Refusal(ValueError):
     """A question that this model has no exact answer to."""
 
 
+class Damaged(ValueError):
+    """A model file that is cut off, or whose content does not fit together."""
+
+
 def counted(n: int, least: int = 1) -> int:
     """How many pictures are to be drawn."""
     if n < least:

@@ -8,14 +8,16 @@ from typing import Optional, Union
 
 import numpy as np
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .chain import Chain
 from .mixture import Mixture
+from .model import Damaged
 
 # Stages with a model, those that are looked for first where none is named.
-STAGES = ("joint", "tree", "growing", "soft", "hard", "em_only", "pixel_hclt")
+STAGES = ("joint", "tree", "growing", "soft", "hard", "taken", "em_only", "pixel_hclt")
 FORMAT = "2"
+_AGAIN = "fetch it again, or make it again with `lvd run`"
 
 
 def load(run: Union[str, Path], stage: Optional[str] = None) -> Union[Mixture, Chain]:
@@ -31,21 +33,29 @@ def load(run: Union[str, Path], stage: Optional[str] = None) -> Union[Mixture, C
     if path.is_dir():
         path = _model_file(path, stage)
     meta, tensors = read(path)
-    model = (Chain if int(meta.get("context", 0)) > 0 else Mixture)(meta, tensors)
-    return model
+    try:
+        return (Chain if int(meta.get("context", 0)) > 0 else Mixture)(meta, tensors)
+    except KeyError as error:
+        raise Damaged(f"{path}: {error} is missing from the model file: {_AGAIN}") from None
+    except (ValueError, IndexError, TypeError) as error:
+        raise Damaged(f"{path}: what the model file holds does not fit together: {error}: {_AGAIN}") from None
 
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Metadata and tensors of a model file."""
-    with safe_open(path, framework="np") as file:
-        stored = (file.metadata() or {}).get("lvd")
-        if stored is None:
-            raise ValueError(f"{path}: not a model file of lvd (its metadata has no entry `lvd`)")
-        meta = json.loads(stored)
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"{path}: layout {meta.get('format')} of model files, expected {FORMAT}: use a package as old or as "
-                             "new as the program that made it")
-        return meta, {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        with safe_open(path, framework="np") as file:
+            stored = (file.metadata() or {}).get("lvd")
+            if stored is None:
+                raise ValueError(f"{path}: not a model file of lvd (its metadata has no entry `lvd`)")
+            meta, tensors = json.loads(stored), {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        size = path.stat().st_size
+        raise Damaged(f"{path}: not a complete safetensors file ({size} bytes): {error}: {_AGAIN}") from None
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: layout {meta.get('format')} of model files, expected {FORMAT}: use a package as old or as "
+                         "new as the program that made it")
+    return meta, tensors
 
 
 def _model_file(run: Path, stage: Optional[str]) -> Path:

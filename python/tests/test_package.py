@@ -67,6 +67,29 @@ class Folders(unittest.TestCase):
             with self.assertRaisesRegex(FileNotFoundError, "no model of stage joint: found none"):
                 lvd.load(run, "joint")
 
+    def test_damaged_files_are_told_in_one_exception(self):
+        with tempfile.TemporaryDirectory() as run:
+            path = Path(run) / "model.safetensors"
+            tiny.saved(path, {"ranges": np.tile([0, 1], (4, 1))}, family="hclt")
+            whole = path.read_bytes()
+            for content in (b"", b"no such file", whole[:-1], whole[:20], whole + b"x", b"\0" * 100):
+                path.write_bytes(content)
+                with self.assertRaises(lvd.Damaged) as told:
+                    lvd.load(path)
+                text = str(told.exception)
+                self.assertRegex(text, rf"^{path}: not a complete safetensors file \({len(content)} bytes\): .*make it again")
+                self.assertIsNone(told.exception.__cause__)
+            for missing, meta in (("'patch.inputs' is missing", {}), ("'shape' is missing", {"shape": None})):
+                tiny.saved(path, {"ranges": np.tile([0, 1], (4, 1))}, family="hclt", **meta)
+                with self.assertRaisesRegex(lvd.Damaged, f"{path}: {missing} from the model file: fetch it again"):
+                    lvd.load(path)
+            tiny.saved(path, {"ranges": np.zeros(4)}, family="hclt")
+            with self.assertRaisesRegex(lvd.Damaged, "does not fit together: .*unpack"):
+                lvd.load(path)
+            tiny.saved(path, {}, family="hclt", format=1)
+            with self.assertRaisesRegex(ValueError, "layout 1 of model files, expected 2"):
+                lvd.load(path)
+
     def test_free_numbers(self):
         # Two trees of 4 variables with 2 states and 2 heads: 2 (2 + 3 * 2) + 2 * 4 * 2; a tree over 4 clusters: 3 + 3 * 4.
         self.assertEqual(tiny.hclt("tree").parameters, 16 + 16 + 15)

@@ -11,15 +11,20 @@ from safetensors.numpy import save_file
 import lvd
 
 
+def saved(path, tensors, **meta):
+    """A model file of pictures of 2 x 4 pixels where nothing else is said; None leaves an entry of the metadata out."""
+    shape = {name: meta.pop(name, usual) for name, usual in (("height", 2), ("width", 4), ("channels", 1), ("levels", 2))}
+    usual = {"format": 2, "protocol": "lossless", "transform": "none", "context": 0, "stage": "soft", "color": "grey"}
+    given = usual | {"patch_size": 2, "clusters": 4, "readings": "exact", "shape": json.dumps(shape)} | meta
+    texts = {name: str(value) for name, value in given.items() if value is not None}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"lvd": json.dumps(texts)})
+
+
 def model(tensors, **meta):
     """A model by way of a file in a run folder."""
-    shape = {name: meta.pop(name) for name in ("height", "width", "channels", "levels")}
-    given = {"format": 2, "protocol": "lossless", "transform": "none", "context": 0, "stage": "soft", **meta}
-    texts = {name: str(value) for name, value in given.items()} | {"shape": json.dumps(shape)}
     with tempfile.TemporaryDirectory() as run:
         (Path(run) / "soft").mkdir()
-        tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(tensors, Path(run) / "soft" / "model.safetensors", {"lvd": json.dumps(texts)})
+        saved(Path(run) / "soft" / "model.safetensors", tensors, **meta)
         return lvd.load(run)
 
 

@@ -12,7 +12,7 @@ use crate::experiment::config::{Config, SOURCES};
 use crate::experiment::context::Context;
 use crate::experiment::stage::Stage;
 use crate::experiment::stages::Conductor;
-use crate::experiment::{evaluation, forecast, models, pixel_teacher, plan, read, rows, teaching};
+use crate::experiment::{evaluation, forecast, models, pixel_teacher, plan, read, rows, taken};
 use crate::run::results::{self, Row};
 use crate::run::{Manifest, RunFolder, progress, whole};
 use crate::teacher::TeacherConfig;
@@ -40,7 +40,7 @@ impl ExperimentArgs {
     pub(super) fn config(&self) -> Result<Config> {
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        teaching::pinned(read::read(&read::named(&self.experiment)?, &overrides)?)
+        taken::pinned(read::read(&read::named(&self.experiment)?, &overrides)?)
     }
 
     fn run_dir(&self, config: &Config) -> PathBuf {
@@ -108,6 +108,7 @@ pub(super) fn in_folder<T>(
     device::set_threads(config.compute.threads)?;
     let data = data::open(&config.data, config.seed)?;
     models::view(config, data.train.shape())?;
+    taken::check(config, dir, data.train.shape())?;
     let folder = RunFolder::open(dir)?;
     folder.open_log()?;
     let manifest = manifest(config, &data, device);
@@ -119,12 +120,13 @@ pub(super) fn in_folder<T>(
 fn manifest(config: &Config, data: &DataSet, device: Device) -> Manifest {
     let mut manifest = Manifest::now(device, config.seed, config.protocol.name());
     manifest.data = data.hashes();
-    let hash = match &config.teacher {
-        TeacherConfig::TorchScript(teacher) => teacher.sha256.clone(),
-        TeacherConfig::Features(given) => given.sha256.clone(),
-        TeacherConfig::VqVae(_) | TeacherConfig::Pixel(_) => None,
+    let (stage, hash) = match (&config.init_from, &config.teacher) {
+        (Some(_), _) => (Stage::Taken, config.init_sha256.clone()),
+        (None, TeacherConfig::TorchScript(teacher)) => (Stage::Teacher, teacher.sha256.clone()),
+        (None, TeacherConfig::Features(given)) => (Stage::Teacher, given.sha256.clone()),
+        (None, TeacherConfig::VqVae(_) | TeacherConfig::Pixel(_)) => (Stage::Teacher, None),
     };
-    manifest.weights.extend(hash.map(|hash| (Stage::Teacher.name().to_owned(), hash)));
+    manifest.weights.extend(hash.map(|hash| (stage.name().to_owned(), hash)));
     manifest
 }
 

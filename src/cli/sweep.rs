@@ -8,7 +8,7 @@ use clap::Args;
 use super::experiment::{everything, in_folder};
 use crate::device::{self, DeviceChoice};
 use crate::experiment::sweep::{Shard, points};
-use crate::experiment::{read, teaching};
+use crate::experiment::{read, taken};
 use crate::report::{self, Form};
 use crate::run::{RunFolder, atomic_write};
 
@@ -37,7 +37,7 @@ pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
     let experiment = read::named(&args.experiment)?;
     let configs = points.iter().map(|point| {
         let config = read::read(&experiment, &point.sets).with_context(|| point.name.clone())?;
-        teaching::pinned(config)
+        taken::pinned(config)
     });
     let configs = configs.collect::<Result<Vec<_>>>()?;
     let device = device::open(args.device, cuda)?;
@@ -53,14 +53,9 @@ pub(super) fn execute(args: &SweepArgs, cuda: Option<&Path>) -> Result<String> {
         })
         .with_context(|| points[number].name.clone())?;
     }
-    let finished: Vec<PathBuf> = folders.into_iter().filter(|run| is_finished(run)).collect();
+    let finished: Vec<PathBuf> = folders.into_iter().filter(|run| RunFolder::is_finished(run)).collect();
     let page = root.join("report.html");
     atomic_write(&page, report::report(&finished, Form::Html, false)?)?;
     let table = report::last_models(&finished)?;
     Ok(format!("{table}\n{} of {} points finished; report: {}", finished.len(), points.len(), page.display()))
-}
-
-/// Whether a point was run to its evaluation.
-fn is_finished(run: &Path) -> bool {
-    RunFolder::read(run).and_then(|run| run.manifest()).is_ok_and(|manifest| manifest.finished.is_some())
 }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,11 +65,16 @@ impl MissingConfig {
                 Ok(random_masks(1.0 - random.share, &draws, [height, width]))
             }
             Self::Observed(path) => {
-                let (found, flags) = npz::read_flags(path)?;
+                let (found, flags) = npz::read_flags(path).context("data.mask.observed")?;
                 let one = found == [height, width];
                 require!(
                     one || found == [count, height, width],
                     "{}: shape is {found:?}, expected [{height}, {width}] or [{count}, {height}, {width}], as the training pictures are",
+                    path.display()
+                );
+                require!(
+                    flags.contains(&true),
+                    "{}: says that no pixel is observed: a pixel is where it is not zero",
                     path.display()
                 );
                 let flags = Tensor::from_slice(&flags).reshape([-1, size[1], size[2]]);

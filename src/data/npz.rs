@@ -98,7 +98,10 @@ pub fn read_flags(path: &Path) -> Result<(Vec<usize>, Vec<bool>)> {
     require!(countable(bytes), "{name}: {UNCOUNTABLE}");
     match ArrayViewD::<bool>::view_npy(bytes) {
         Ok(view) => Ok((view.shape().to_vec(), view.iter().copied().collect())),
-        Err(ViewNpyError::WrongDescriptor(_)) => {
+        Err(ViewNpyError::WrongDescriptor(found)) => {
+            let bytes_too = ArrayViewD::<u8>::view_npy(bytes);
+            let of_bytes = !matches!(bytes_too, Err(ViewNpyError::WrongDescriptor(_)));
+            require!(of_bytes, "{name}: element type is {found}, expected bool or uint8 (save it with .astype(bool))");
             let (dims, offset) = array(&name, bytes)?;
             Ok((dims, bytes[offset..].iter().map(|&flag| flag != 0).collect()))
         }
@@ -123,7 +126,8 @@ fn array(name: &str, bytes: &[u8]) -> Result<(Vec<usize>, usize)> {
 
 /// Whether the product of the sizes that the header's text names is a number: the reader takes it for granted. The header is
 /// a Python dictionary whose length stands in front of it.
-fn countable(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn countable(bytes: &[u8]) -> bool {
     let start = if bytes.get(6) == Some(&1) { 10 } else { 12 };
     let length = bytes.get(8..start).map_or(0, |le| le.iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte)));
     let header = bytes.get(start..start.saturating_add(length).min(bytes.len())).unwrap_or_default();

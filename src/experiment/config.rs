@@ -1,5 +1,7 @@
 //! The experiment file: one YAML, every key typed, checked once.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,13 @@ pub struct Config {
     pub teacher: TeacherConfig,
     /// Clusters of the teacher's features: the latents.
     pub latents: KMeansConfig,
+    /// Run folder whose last model is the start in place of teacher, latents and hard EM; soft EM, tree and joint EM train it
+    /// on the pictures of this experiment. Its structure must be that of this experiment.
+    #[serde(default)]
+    pub init_from: Option<PathBuf>,
+    /// Expected SHA-256 of that model.
+    #[serde(default)]
+    pub init_sha256: Option<String>,
     /// Stages of distillation.
     #[serde(default)]
     pub distill: DistillConfig,
@@ -71,8 +80,12 @@ impl Default for ComputeConfig {
 }
 
 /// Keys that say where pictures and weights come from: where they are as they were, other hashes mean changed files.
-pub const SOURCES: [(&str, &[&str]); 2] =
-    [("data", &["data", "seed"]), ("weights", &["teacher.kind", "teacher.module", "teacher.train"])];
+///
+/// A run that another one begins with is no such source: when it was trained on, what began with it begins anew.
+pub const SOURCES: [(&str, &[&str]); 2] = [
+    ("data", &["data", "seed"]),
+    ("weights", &["teacher.kind", "teacher.module", "teacher.train", "init_from", "init_sha256"]),
+];
 
 impl Config {
     /// Note everything that is wrong with the values.
@@ -95,6 +108,7 @@ impl Config {
         self.baselines.check("baselines", mine, problems);
         self.check_batches(problems);
         self.check_family(problems);
+        self.check_start(problems);
         if self.data.mask.is_some() {
             self.check_missing(problems);
         }
@@ -180,6 +194,21 @@ impl Config {
         problems.check(full, "patch.family.covariance", "expected full where patch.context is more than 0");
         let clusters = gaussian.start == GaussianStart::Clusters;
         problems.check(clusters, "patch.family.start", "expected clusters where patch.context is more than 0");
+    }
+
+    /// What a model of another run does not go with.
+    fn check_start(&self, problems: &mut Problems) {
+        let taken = self.init_from.is_some();
+        problems.check(
+            !taken || self.distill.growing.is_none(),
+            "distill.growing",
+            "expected none where init_from names a run: the clusters are those of its model",
+        );
+        problems.check(
+            taken || self.init_sha256.is_none(),
+            "init_sha256",
+            "has no meaning without init_from: leave it out, or name the run",
+        );
     }
 
     /// What pictures with missing pixels do not go with.

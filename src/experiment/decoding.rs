@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -67,7 +67,7 @@ pub fn decompress(path: &Path, run: &Path, out: &Path, only: Option<usize>) -> R
                 None => all.extend(pixels),
                 Some(folder) => {
                     let number = numbers[place];
-                    save(&folder.made.path().join(&files[number]), header.shape(number), pixels)?;
+                    save(&folder.made()?.join(&files[number]), header.shape(number), pixels)?;
                 }
             }
             watch.add(header.shape(numbers[place]).dimensions());
@@ -115,8 +115,10 @@ fn matching(path: &Path, header: &Header, run: &Path) -> Result<Codec> {
 
 /// A folder that is filled under another name beside its own, so that it is there with all of its pictures or not at all.
 struct NewFolder<'a> {
-    made: TempDir,
     out: &'a Path,
+    made: Option<TempDir>,
+    /// Folders above it that were not there before, the innermost first.
+    above: Vec<PathBuf>,
 }
 
 impl<'a> NewFolder<'a> {
@@ -129,19 +131,40 @@ impl<'a> NewFolder<'a> {
             require!(entries.next().is_none(), "{name}: is not empty: name a new folder");
         }
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let above = parent.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let mut folder = Self { out, made: None, above: above.map(Path::to_owned).collect() };
         let about = || format!("{name}: cannot be made");
         std::fs::create_dir_all(parent).with_context(about)?;
         let made = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).with_context(about)?;
         remember(made.path());
-        Ok(Self { made, out })
+        folder.made = Some(made);
+        Ok(folder)
+    }
+
+    /// Where it is filled.
+    fn made(&self) -> Result<&Path> {
+        self.made.as_ref().map(TempDir::path).context("a folder that is not kept yet is there")
     }
 
     /// Give it its name.
-    fn keep(self) -> Result<()> {
+    fn keep(mut self) -> Result<()> {
         let about = || format!("{}: cannot be made", self.out.display());
-        std::fs::set_permissions(self.made.path(), Permissions::from_mode(0o755)).with_context(about)?;
-        let made = self.made.keep();
-        std::fs::rename(made, self.out).with_context(about)
+        std::fs::set_permissions(self.made()?, Permissions::from_mode(0o755)).with_context(about)?;
+        std::fs::rename(self.made()?, self.out).with_context(about)?;
+        let _ = self.made.take().map(TempDir::keep);
+        self.above.clear();
+        Ok(())
+    }
+}
+
+/// What was not kept leaves nothing behind.
+impl Drop for NewFolder<'_> {
+    fn drop(&mut self) {
+        drop(self.made.take());
+        for folder in &self.above {
+            // One that somebody else has put something into stays.
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub fn seconds(config: &Config, stage: Stage, view: &View, pictures: usize, rate
     let steps = |em: &EmConfig, all: usize| if em.batch == 0 { 1 } else { all.div_ceil(em.batch) };
     let mixture = |em: &EmConfig, k: usize| rate.seconds(em.epochs, patches, k, steps(em, pictures), k);
     match stage {
+        Stage::Taken => Some(0.0),
         Stage::Hard => Some(rate.seconds(d.hard.epochs, patches, 0, steps(&d.hard, pictures), all)),
         Stage::Soft => Some(mixture(&d.soft, all)),
         Stage::Growing => Some(growing_seconds(config, patches, pictures, rate)),

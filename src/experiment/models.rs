@@ -22,6 +22,7 @@ use crate::{refusal, require};
 pub const MODEL: &str = "model.safetensors";
 
 const SHAPE: &str = "shape";
+const CLUSTERS: &str = "clusters";
 
 /// Version of the model files' format.
 pub const FORMAT: &str = "2";
@@ -47,7 +48,7 @@ pub fn save(folder: &StageFolder, config: &Config, stage: Stage, model: &Mixture
         ("transform", serde_json::to_value(view.transform)?.as_str().unwrap_or_default().to_owned()),
         ("patch_size", view.grid.patch.to_string()),
         ("context", view.context.to_string()),
-        ("clusters", model.patches().clusters().to_string()),
+        (CLUSTERS, model.patches().clusters().to_string()),
         ("readings", readings.join(" ")),
         (SHAPE, serde_json::to_string(&view.shape())?),
     ];
@@ -113,6 +114,19 @@ pub fn load(run: &RunFolder, config: &Config, stage: Stage, device: Device) -> R
     let saved = checkpoint::load(&path, device)?;
     check_origin(&saved, &path, &folder.record()?.map_or_else(String::new, |record| record.fingerprint))?;
     built(&saved, config, stage, device).map_err(|error| misfit(&path, stage, error))
+}
+
+/// Shape of the pictures of a model file, and its clusters, as its metadata say.
+///
+/// # Errors
+/// A refusal where they do not.
+pub fn sizes(path: &Path) -> Result<(PictureShape, usize)> {
+    let metadata = checkpoint::metadata(path)?;
+    let entry = |key: &str| {
+        let value = metadata.get(key).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        value.ok_or_else(|| refusal!("{}: metadata '{key}' is missing: make it again by `lvd run`", path.display()))
+    };
+    Ok((serde_json::from_value(entry(SHAPE)?)?, serde_json::from_value(entry(CLUSTERS)?)?))
 }
 
 /// A file whose tensors or metadata are not those of the stage's model is the user's to mend; short memory is not.

@@ -25,7 +25,14 @@ pub const LABEL: &str = "the same with a pixel teacher";
 pub fn config(config: &Config) -> Option<Config> {
     let pixel = config.baselines.pixel_teacher.clone()?;
     let (name, teacher) = (format!("{} with a pixel teacher", config.name), TeacherConfig::Pixel(pixel));
-    Some(Config { name, teacher, baselines: BaselinesConfig::default(), ..config.clone() })
+    Some(Config {
+        name,
+        teacher,
+        init_from: None,
+        init_sha256: None,
+        baselines: BaselinesConfig::default(),
+        ..config.clone()
+    })
 }
 
 /// Run it and score its last model, by every reading of that. The seconds of the rows are of all its stages.

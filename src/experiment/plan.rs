@@ -10,7 +10,7 @@ use super::config::Config;
 use super::context::stage_fingerprint;
 use super::rate::{Rate, duration};
 use super::stage::Stage;
-use super::{forecast, models, pixel_teacher};
+use super::{forecast, models, pixel_teacher, taken, teaching};
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
 use crate::data::DataSet;
@@ -55,6 +55,7 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
         ),
         format!("run folder {}", run_dir.display()),
     ];
+    lines.extend(start(config, data, &view, run_dir)?);
     lines.extend(few(config.latents.clusters, data.train.len() * view.patches()));
     lines.push(String::new());
     let hashes = data.hashes();
@@ -86,6 +87,23 @@ pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device)
     Ok(lines.join("\n"))
 }
 
+/// Where training starts, if not from a teacher that sees the pictures: files of the user's are looked at.
+fn start(config: &Config, data: &DataSet, view: &View, run_dir: &Path) -> Result<Option<String>> {
+    if let Some(source) = taken::check(config, run_dir, view.shape())? {
+        let (run, hash) = (source.root().display(), &source.sha256[..12]);
+        return Ok(Some(format!(
+            "start      the model of stage {} of {run} (SHA-256 {hash}...), in place of teacher, latents and hard EM: \
+             teacher and distill.hard are not used",
+            source.stage
+        )));
+    }
+    let given = teaching::given_file(config, data.train.len(), view.patches())?;
+    Ok(given.map(|file| {
+        let what = if file.are_codes() { "codes" } else { "features" };
+        format!("start      {what} of {} pictures from {}", file.pictures(), file.name())
+    }))
+}
+
 /// Whether `lvd run` would reuse a stage; a stage after one that is to do is not known to be.
 fn done(config: &Config, data: &BTreeMap<String, String>, run_dir: &Path, stage: Stage) -> Result<bool> {
     let Ok(run) = RunFolder::read(run_dir) else { return Ok(false) };
@@ -115,6 +133,7 @@ fn work(config: &Config, stage: Stage) -> String {
             let step = if em.batch == 0 { "all pictures".to_owned() } else { format!("{} pictures", em.batch) };
             format!("{epochs} of EM, {step} a step;")
         }
+        (_, None) if stage == Stage::Taken => "parameters as they are;".to_owned(),
         (Some(growing), None) if stage == Stage::Growing => rounds(growing, config.latents.clusters),
         _ => String::new(),
     }
@@ -151,7 +170,7 @@ fn size(config: &Config, stage: Stage, view: &View) -> Result<String> {
     };
     let (patches, memory) = patch_numbers(&patch, &view, (clusters / heads, heads), stage.micro_batch(config))?;
     let (tree, search) =
-        if stage.has_tree() { tree_numbers(config, &view, clusters)? } else { (clusters as f64 - 1.0, 0.0) };
+        if stage.has_tree(config) { tree_numbers(config, &view, clusters)? } else { (clusters as f64 - 1.0, 0.0) };
     // Tables, statistics and decayed statistics, four bytes each.
     let bytes = memory.max(search) + 12.0 * (patches + tree);
     Ok(format!("{:.0} parameters, about {:.2} GiB", patches + tree, bytes / f64::from(1 << 30)))

@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! teacher -> latents -> hard -> soft (-> growing) -> tree -> joint      pixel_hclt
-//!                                                   `-> em_only
+//!                      taken ---^                      `-> em_only
 //! ```
+//!
+//! With `init_from` stage `taken` stands in place of `teacher`, `latents` and `hard`.
 
 use std::fmt;
 
@@ -23,6 +25,8 @@ use crate::run::results::Role;
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Stage {
+    /// The last model of another run, in place of teacher, latents and hard EM.
+    Taken,
     /// The teacher.
     Teacher,
     /// Clusters of its features.
@@ -45,7 +49,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order in which they are done.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::Taken,
         Self::Teacher,
         Self::Latents,
         Self::Hard,
@@ -59,13 +64,14 @@ impl Stage {
 
     /// Stages with a circuit, those that are looked for first where none is named: the last of distillation, then the
     /// baselines.
-    pub const BY_INTEREST: [Self; 7] =
-        [Self::Joint, Self::Tree, Self::Growing, Self::Soft, Self::Hard, Self::EmOnly, Self::PixelHclt];
+    pub const BY_INTEREST: [Self; 8] =
+        [Self::Joint, Self::Tree, Self::Growing, Self::Soft, Self::Hard, Self::Taken, Self::EmOnly, Self::PixelHclt];
 
     /// Its name in files and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Taken => "taken",
             Self::Teacher => "teacher",
             Self::Latents => "latents",
             Self::Hard => "hard",
@@ -82,6 +88,7 @@ impl Stage {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
+            Self::Taken => "model of another run (init_from)",
             Self::Teacher => "teacher's bound (decoder + codes)",
             Self::Latents => "clusters of the teacher's features",
             Self::Hard => "patch circuits on the teacher's clusters",
@@ -120,16 +127,20 @@ impl Stage {
         !matches!(self, Self::Teacher | Self::Latents)
     }
 
-    /// Whether its circuit has a latent tree.
+    /// Whether its circuit has a latent tree: a model that is taken over has one from the start.
     #[must_use]
-    pub fn has_tree(self) -> bool {
-        matches!(self, Self::Tree | Self::Joint | Self::EmOnly)
+    pub fn has_tree(self, config: &Config) -> bool {
+        let from_the_start = config.init_from.is_some() && config.patch.context == 0;
+        let of_tree = matches!(self, Self::Tree | Self::Joint | Self::EmOnly);
+        of_tree || (from_the_start && matches!(self, Self::Taken | Self::Soft))
     }
 
     /// The stages that an experiment has, in order.
     #[must_use]
     pub fn wanted(config: &Config) -> Vec<Self> {
         let has = |stage: &Self| match stage {
+            Self::Taken => config.init_from.is_some(),
+            Self::Teacher | Self::Latents | Self::Hard => config.init_from.is_none(),
             Self::Growing => config.distill.growing.is_some(),
             Self::Tree | Self::Joint if config.patch.context > 0 => false,
             Self::EmOnly => config.baselines.em_only.is_some(),
@@ -137,6 +148,20 @@ impl Stage {
             _ => true,
         };
         Self::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Refuse a stage that an experiment does not have; `place` is what is told to lack it.
+    ///
+    /// # Errors
+    /// A refusal that lists those that it has.
+    pub fn check_wanted(self, config: &Config, place: &str) -> Result<()> {
+        let stages = Self::wanted(config);
+        crate::require!(
+            stages.contains(&self),
+            "{place}: the experiment has no stage {self}\n  it has the stages {}",
+            stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ")
+        );
+        Ok(())
     }
 
     /// The last stage of distillation: patches that see others have no latent tree.
@@ -149,9 +174,10 @@ impl Stage {
     #[must_use]
     pub fn before(self, config: &Config) -> Option<Self> {
         match self {
-            Self::Teacher | Self::PixelHclt => None,
+            Self::Taken | Self::Teacher | Self::PixelHclt => None,
             Self::Latents => Some(Self::Teacher),
             Self::Hard => Some(Self::Latents),
+            Self::Soft if config.init_from.is_some() => Some(Self::Taken),
             Self::Soft => Some(Self::Hard),
             Self::Tree if config.distill.growing.is_some() => Some(Self::Growing),
             Self::Growing | Self::Tree => Some(Self::Soft),
@@ -166,6 +192,7 @@ impl Stage {
         let seen = json!([config.protocol, config.color, config.transform, config.patch]);
         let watched = config.compute.watched;
         match self {
+            Self::Taken => json!([config.init_sha256, seen, distill.tree.tying, distill.tree.hidden, watched]),
             Self::Teacher => json!(config.teacher),
             Self::Latents => json!([config.latents, config.protocol, config.patch.size]),
             Self::Hard => json!([distill.hard, seen, watched]),
@@ -184,7 +211,7 @@ impl Stage {
     #[must_use]
     pub fn em(self, config: &Config) -> Option<&EmConfig> {
         match self {
-            Self::Teacher | Self::Latents | Self::Growing => None,
+            Self::Taken | Self::Teacher | Self::Latents | Self::Growing => None,
             Self::Hard => Some(&config.distill.hard),
             Self::Soft => Some(&config.distill.soft),
             Self::Tree => Some(&config.distill.tree.em),

@@ -12,7 +12,7 @@ use super::context::{Context, stage_fingerprint};
 use super::models;
 use super::passes::Passes;
 use super::stage::Stage;
-use super::{assigning, teaching};
+use super::{assigning, taken, teaching};
 use crate::distill::Session;
 use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
@@ -20,8 +20,8 @@ use crate::distill::training::{Clusters, train, watch};
 use crate::em::EmConfig;
 use crate::group::Alone;
 use crate::latent_tree::Codes;
-use crate::mixture::Mixture;
 use crate::mixture::train::LearningParts;
+use crate::mixture::{Mixture, Prior};
 use crate::patch::config::Start;
 use crate::run::metrics::Metrics;
 use crate::run::{RunFolder, StageFolder};
@@ -82,6 +82,7 @@ impl<'a> Conductor<'a> {
         if self.done.contains(&stage) {
             return Ok(());
         }
+        stage.check_wanted(self.context.config, &self.context.run.root().display().to_string())?;
         if let Some(before) = stage.before(self.context.config) {
             self.ensure(before)?;
         }
@@ -142,6 +143,7 @@ impl<'a> Conductor<'a> {
     fn execute(&mut self, stage: Stage, folder: &StageFolder) -> Result<Value> {
         let config = self.context.config;
         match stage {
+            Stage::Taken => self.taken(folder),
             Stage::Teacher => teaching::train(&self.context, folder, &mut self.metrics),
             Stage::Latents => assigning::assign(&self.context, folder),
             Stage::Hard => self.hard(folder),
@@ -152,6 +154,14 @@ impl<'a> Conductor<'a> {
             Stage::EmOnly => self.em_only(folder),
             Stage::PixelHclt => self.pixel_hclt(folder),
         }
+    }
+
+    /// The model of another run, as it is.
+    fn taken(&mut self, folder: &StageFolder) -> Result<Value> {
+        let whole = self.context.config;
+        let model = taken::model(whole, self.context.data.train.shape(), self.context.device)?;
+        let session = self.session(Stage::Taken, folder);
+        finish(whole, Stage::Taken, &session, &model)
     }
 
     /// Patch circuits on the patches of the teacher's clusters.
@@ -195,17 +205,20 @@ impl<'a> Conductor<'a> {
         finish(whole, Stage::Growing, &session, &model)
     }
 
-    /// The latent tree, by co-occurrence, then by EM with soft evidence.
+    /// The latent tree, by co-occurrence where the model has none yet, then by EM with soft evidence.
     fn tree(&mut self, folder: &StageFolder) -> Result<Value> {
         let whole = self.context.config;
-        let model = self.model_before(Stage::Tree)?;
+        let mut model = self.model_before(Stage::Tree)?;
         let config = &self.context.config.distill.tree;
+        let has_tree = matches!(model.prior(), Prior::Tree(_));
         let teachers = match config.codes {
-            Codes::Teacher => Some(assigning::codes(&self.context)?),
-            Codes::Posterior => None,
+            Codes::Teacher if !has_tree => Some(assigning::codes(&self.context)?),
+            Codes::Teacher | Codes::Posterior => None,
         };
         let mut session = self.session(Stage::Tree, folder);
-        let mut model = lvd::add_tree(&session, model, config, teachers.as_ref())?;
+        if !has_tree {
+            model = lvd::add_tree(&session, model, config, teachers.as_ref())?;
+        }
         train(&mut session, &mut model, PRIOR, &config.em, &Clusters::Posterior)?;
         finish(whole, Stage::Tree, &session, &model)
     }

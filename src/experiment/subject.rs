@@ -130,12 +130,7 @@ pub(super) fn check_current(folder: &RunFolder, config: &Config, stage: Stage) -
         with_circuits()
     );
     let root = folder.root().display();
-    let stages = Stage::wanted(config);
-    require!(
-        stages.contains(&stage),
-        "{root}: the experiment has no stage {stage}\n  it has the stages {}",
-        stages.iter().map(|s| s.name()).collect::<Vec<_>>().join(", ")
-    );
+    stage.check_wanted(config, &root.to_string())?;
     let record = folder.stage(stage.name()).record()?;
     let record = record.ok_or_else(|| refusal!("{root}: stage {stage} is not done\n  finish it by `lvd run`"))?;
     let now = stage_fingerprint(config, folder, &folder.manifest()?.data, stage)?;
@@ -189,7 +184,7 @@ pub(super) fn check_same(folder: &RunFolder, split: Split, pictures: &Pictures) 
 }
 
 /// Pictures of another shape than the model was trained for are refused.
-fn check_shape(expected: PictureShape, found: PictureShape) -> Result<()> {
+pub(super) fn check_shape(expected: PictureShape, found: PictureShape) -> Result<()> {
     require!(
         found == expected,
         "the pictures are {} x {} x {} with {} levels, the model was trained for {} x {} x {} with {}{}",

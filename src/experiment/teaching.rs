@@ -57,7 +57,7 @@ pub fn train(context: &Context, folder: &StageFolder, metrics: &mut Metrics) -> 
             Ok(json!({"kind": teacher.name(), "features": teacher.width()}))
         }
         TeacherConfig::Features(given) => {
-            let file = GivenFeatures::open(&given.train, data.train.len(), context.view.patches())?;
+            let file = given_file(config, data.train.len(), context.view.patches())?.context("it is such a teacher")?;
             atomic_write(&folder.path(CONTRACT), serde_json::to_vec_pretty(&json!({"sha256": given.sha256}))?)?;
             Ok(json!({"kind": if file.are_codes() { "codes" } else { "features" }}))
         }
@@ -98,8 +98,20 @@ pub fn pinned(mut config: Config) -> Result<Config> {
 /// # Errors
 /// A refusal where the file does not fit the pictures.
 pub fn given(context: &Context) -> Result<Option<GivenFeatures>> {
-    let TeacherConfig::Features(given) = &context.config.teacher else { return Ok(None) };
-    GivenFeatures::open(&given.train, context.data.train.len(), context.view.patches()).map(Some)
+    given_file(context.config, context.data.train.len(), context.view.patches())
+}
+
+/// The same for so many training pictures of so many patches.
+///
+/// # Errors
+/// A refusal where the file does not fit them; of codes, where there are others than clusters.
+pub fn given_file(config: &Config, pictures: usize, patches: usize) -> Result<Option<GivenFeatures>> {
+    let TeacherConfig::Features(given) = &config.teacher else { return Ok(None) };
+    let file = GivenFeatures::open(given, pictures, patches)?;
+    if file.are_codes() {
+        file.codes(config.latents.clusters)?;
+    }
+    Ok(Some(file))
 }
 
 /// The teacher that stage `teacher` left.

@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use tch::{Device, Kind, Tensor};
 
 use super::atomic::atomically;
+use crate::data::source;
 use crate::refusal::unreadable;
 use crate::{refusal, require};
 
@@ -89,21 +90,34 @@ pub struct Checkpoint {
 /// A refusal naming the file (and tensor) when it is missing, truncated, or holds a kind of tensor that [`save`] does
 /// not write.
 pub fn load(path: &Path, device: Device) -> Result<Checkpoint> {
-    let file = path.display();
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    let broken = |error: &dyn std::fmt::Display| {
-        refusal!(
-            "{file}: not a complete safetensors file ({} bytes): {error}\n  delete it to have it made again, or fetch it again",
-            bytes.len()
-        )
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
-    let metadata = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY)).map_or("{}", String::as_str);
-    let metadata = serde_json::from_str(metadata).map_err(|error| broken(&error))?;
-    let views = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+    let metadata = metadata_of(path, &bytes)?;
+    let views = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, bytes.len(), &error))?;
     let tensors =
         views.iter().map(|(name, view)| Ok((name.to_owned(), to_tensor(path, name, &view)?.to_device(device))));
     Ok(Checkpoint { tensors: tensors.collect::<Result<_>>()?, metadata, path: path.to_owned() })
+}
+
+/// The metadata alone; the tensors are not read.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    metadata_of(path, (*source::map(path)?).as_ref())
+}
+
+fn metadata_of(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(path, bytes.len(), &error))?;
+    let metadata = header.metadata().as_ref().and_then(|all| all.get(METADATA_KEY)).map_or("{}", String::as_str);
+    serde_json::from_str(metadata).map_err(|error| broken(path, bytes.len(), &error))
+}
+
+/// A file that is cut off or no such file.
+fn broken(path: &Path, bytes: usize, error: &dyn std::fmt::Display) -> anyhow::Error {
+    refusal!(
+        "{}: not a complete safetensors file ({bytes} bytes): {error}\n  delete it to have it made again, or fetch it again",
+        path.display()
+    )
 }
 
 fn to_tensor(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Tensor> {

@@ -67,6 +67,12 @@ impl RunFolder {
         Ok(Self { root: root.to_owned(), _lock: None })
     }
 
+    /// Whether a folder is that of a run whose last stage is done and evaluated.
+    #[must_use]
+    pub fn is_finished(root: &Path) -> bool {
+        Self::read(root).and_then(|run| run.manifest()).is_ok_and(|manifest| manifest.finished.is_some())
+    }
+
     /// The folder.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -1,18 +1,18 @@
 //! Features that were made elsewhere: an array in a file, no code that runs here.
 
-use std::path::{Path, PathBuf};
+mod array;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
-use ndarray::ArrayViewD;
-use ndarray_npy::{ViewElement, ViewNpyExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::pin::pin;
-use crate::data::source::{self, Source};
 use crate::refusal::Problems;
-use crate::{refusal, require};
+use crate::require;
+use array::Array;
 
 /// A file of features of the training pictures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,9 +21,13 @@ pub struct GivenConfig {
     /// Side of a patch in pixels; that of `patch.size` where it is not given.
     #[serde(default)]
     pub patch: usize,
-    /// A `.npy` array: features `[N, L, F]` (float32 or float64) or codes `[N, L]` (uint8, uint16, int32 or int64) of the
-    /// N training pictures in order, their L patches row by row.
+    /// A `.npy` array or a safetensors file: features `[N, L, F]` (float16, float32, float64, in safetensors bfloat16 too) or
+    /// codes `[N, L]` (uint8, uint16, int32 or int64) of the N training pictures in order, their L patches row by row.
     pub train: PathBuf,
+    /// Name of the tensor in a safetensors file that holds several.
+    // Left out where there is none: what is written here is part of a stage's fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
     /// Expected SHA-256 of the file.
     #[serde(default)]
     pub sha256: Option<String>,
@@ -45,24 +49,9 @@ impl GivenConfig {
     }
 }
 
-/// What the numbers of the file are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    F32,
-    F64,
-    U8,
-    U16,
-    I32,
-    I64,
-}
-
 /// Features, or codes, of the patches of pictures in a mapped file.
 pub struct GivenFeatures {
-    source: Source,
-    name: String,
-    number: Number,
-    /// Where the numbers begin.
-    offset: usize,
+    array: Array,
     /// Pictures, patches of each, and features of each patch; none for codes.
     pictures: usize,
     patches: usize,
@@ -74,17 +63,10 @@ impl GivenFeatures {
     ///
     /// # Errors
     /// A refusal where it is no such array or has other sizes.
-    pub fn open(path: &Path, pictures: usize, patches: usize) -> Result<Self> {
-        let (source, name) = (source::map(path)?, path.display().to_string());
-        let bytes = (*source).as_ref();
-        let (number, shape, offset) = layout(bytes).ok_or_else(|| {
-            refusal!(
-                "{name}: expected a .npy array in C order of float32 or float64 [N, L, F], or of uint8, uint16, int32 or \
-                 int64 [N, L]\n  save it with numpy.save(path, numpy.ascontiguousarray(array))"
-            )
-        })?;
-        let of_floats = matches!(number, Number::F32 | Number::F64);
-        let (wanted, meaning) = if of_floats { (3, "features [N, L, F]") } else { (2, "codes [N, L]") };
+    pub fn open(config: &GivenConfig, pictures: usize, patches: usize) -> Result<Self> {
+        let array = Array::open(&config.train, config.tensor.as_deref())?;
+        let (name, shape) = (array.name(), array.shape());
+        let (wanted, meaning) = if array.is_of_floats() { (3, "features [N, L, F]") } else { (2, "codes [N, L]") };
         require!(shape.len() == wanted, "{name}: shape is {shape:?}, expected {meaning}");
         require!(
             shape[..2] == [pictures, patches],
@@ -94,7 +76,13 @@ impl GivenFeatures {
         );
         let width = shape.get(2).copied();
         require!(width != Some(0), "{name}: the features have no numbers");
-        Ok(Self { source, name, number, offset, pictures, patches, width })
+        Ok(Self { array, pictures, patches, width })
+    }
+
+    /// The file, and the tensor where it has a name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.array.name()
     }
 
     /// Whether they are codes, the latents as they are.
@@ -120,11 +108,10 @@ impl GivenFeatures {
     /// # Errors
     /// A refusal where one is not finite.
     pub fn features(&self, start: usize, count: usize) -> Result<Tensor> {
-        let width = self.width.unwrap_or(1);
-        let numbers = self.rows(start, count, self.patches * width);
-        let numbers = numbers.view([-1, width as i64]).to_kind(Kind::Float);
+        let width = self.width.unwrap_or(1) as i64;
+        let numbers = self.array.rows(start, count).view([-1, width]).to_kind(Kind::Float);
         let finite = bool::try_from(numbers.isfinite().all())?;
-        require!(finite, "{}: a feature of pictures {start} to {} is not finite", self.name, start + count - 1);
+        require!(finite, "{}: a feature of pictures {start} to {} is not finite", self.array.name(), start + count - 1);
         Ok(numbers)
     }
 
@@ -133,47 +120,14 @@ impl GivenFeatures {
     /// # Errors
     /// A refusal where one is none of `0..clusters`.
     pub fn codes(&self, clusters: usize) -> Result<Vec<u16>> {
-        let codes = self.rows(0, self.pictures, self.patches).to_kind(Kind::Int64);
-        let (least, most) = (codes.min().int64_value(&[]), codes.max().int64_value(&[]));
+        let codes = self.array.rows(0, self.pictures).to_kind(Kind::Int64);
+        let (name, least, most) = (self.array.name(), codes.min().int64_value(&[]), codes.max().int64_value(&[]));
         require!(
             least >= 0 && most < clusters as i64,
-            "{}: codes go from {least} to {most}, expected 0 to {} (latents.clusters is {clusters})",
-            self.name,
+            "{name}: codes go from {least} to {most}, expected 0 to {} (latents.clusters is {clusters})",
             clusters - 1
         );
-        require!(least < most, "{}: all patches have the code {least}: it tells no patches apart", self.name);
+        require!(least < most, "{name}: all patches have the code {least}: it tells no patches apart");
         Ok(Vec::<i64>::try_from(codes.view(-1))?.into_iter().map(|code| code as u16).collect())
     }
-
-    /// The numbers of some pictures, of the kind that holds them.
-    fn rows(&self, start: usize, count: usize, each: usize) -> Tensor {
-        let (kind, size) = match self.number {
-            Number::F32 => (Kind::Float, 4),
-            Number::F64 => (Kind::Double, 8),
-            Number::U8 => (Kind::Uint8, 1),
-            // libtorch counts little in these: the same bits as signed numbers, put right below.
-            Number::U16 => (Kind::Int16, 2),
-            Number::I32 => (Kind::Int, 4),
-            Number::I64 => (Kind::Int64, 8),
-        };
-        let first = self.offset + start * each * size;
-        let bytes = &(*self.source).as_ref()[first..first + count * each * size];
-        let numbers = Tensor::from_data_size(bytes, &[(count * each) as i64], kind);
-        if self.number == Number::U16 { numbers.to_kind(Kind::Int64).remainder(1 << 16) } else { numbers }
-    }
-}
-
-/// Kind, shape and first byte of the numbers of a `.npy` array in C order; none where it is another one.
-fn layout(bytes: &[u8]) -> Option<(Number, Vec<usize>, usize)> {
-    layout_of::<f32>(bytes, Number::F32)
-        .or_else(|| layout_of::<f64>(bytes, Number::F64))
-        .or_else(|| layout_of::<u8>(bytes, Number::U8))
-        .or_else(|| layout_of::<u16>(bytes, Number::U16))
-        .or_else(|| layout_of::<i32>(bytes, Number::I32))
-        .or_else(|| layout_of::<i64>(bytes, Number::I64))
-}
-
-fn layout_of<T: ViewElement + 'static>(bytes: &[u8], number: Number) -> Option<(Number, Vec<usize>, usize)> {
-    let view = ArrayViewD::<T>::view_npy(bytes).ok().filter(ArrayViewD::is_standard_layout)?;
-    Some((number, view.shape().to_vec(), bytes.len() - view.len() * size_of::<T>()))
 }

@@ -277,6 +277,15 @@ fn containers_that_do_not_fit(place: &Path) {
     let damaged = refused("flip.lvdz", &["--only", "39"]);
     assert!(damaged.starts_with("lvd: flip.lvdz: picture 39 is damaged: "), "{damaged}");
     assert!(!place.join("none").exists(), "a folder is there with all of its pictures or not at all");
+    // Nor are the folders that it would lie in.
+    for (file, only) in [("flip.lvdz", "39"), ("a.lvdz", "40")] {
+        let deep = ["decompress", file, "runs/tiny", "-o", "far/deep/none", "--only", only];
+        error(place, &deep, 2);
+        assert!(!place.join("far").exists(), "{file}");
+    }
+    said(place, &["decompress", "flip.lvdz", "runs/tiny", "-o", "far/deep/some", "--only", "3"]);
+    error(place, &["decompress", "flip.lvdz", "runs/tiny", "-o", "far/deep/none"], 2);
+    assert_eq!(place.join("far/deep").read_dir().unwrap().count(), 1);
     assert_eq!(refused("in.npy", &[]), "lvd: in.npy: is no container of coded pictures (.lvdz)");
     let slash = error(place, &["decompress", "a.lvdz", "runs/tiny", "-o", "x.npy/"], 2);
     assert_eq!(slash, "lvd: x.npy/: is a folder: name a file that ends in .npy");

@@ -1,6 +1,7 @@
 //! `lvd new`, names of experiments, features from a file.
 
 use ndarray::{Array2, Array3, Array4};
+use tch::{Kind, Tensor};
 
 use super::{error, lvd, text, tiny};
 
@@ -95,16 +96,25 @@ fn features_come_from_a_file() {
         ndarray_npy::write_npy(folder.join("few.npy"), &Array3::<f32>::zeros((7, 4, 2))).unwrap();
         ndarray_npy::write_npy(folder.join("nan.npy"), &Array3::from_elem((TRAINING, 4, 2), f32::NAN)).unwrap();
         ndarray_npy::write_npy(folder.join("flags.npy"), &Array2::from_elem((TRAINING, 4), true)).unwrap();
+        let flat: Vec<f32> = (0..TRAINING * 8).map(|i| value(i / 8, i / 2 % 4, i % 2)).collect();
+        let features = Tensor::from_slice(&flat).reshape([TRAINING as i64, 4, 2]);
+        let tensors = [("half", features.to_kind(Kind::Half)), ("brain", features.to_kind(Kind::BFloat16))];
+        Tensor::write_safetensors(&tensors, folder.join("f.safetensors")).unwrap();
     };
     write(folder.path());
     let run = |file: &str| {
         let arguments = lines(&[&format!("teacher={{kind: features, train: {file}}}")]);
         lvd(folder.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    for file in ["f.npy", "codes.npy"] {
+    let [half, brain] = ["half", "brain"].map(|tensor| format!("f.safetensors, tensor: {tensor}"));
+    // Whole numbers below 13 are the same in every format: the same latents.
+    let mut latents = Vec::new();
+    for file in ["codes.npy", "f.npy", half.as_str(), brain.as_str()] {
         let done = run(file);
         assert!(done.status.success(), "{file}: {}", text(&done.stderr));
+        latents.push(std::fs::read(folder.path().join("r/latents/assignments.safetensors")).unwrap());
     }
+    assert!(latents[0] != latents[1] && latents[1..].windows(2).all(|pair| pair[0] == pair[1]));
     let refused = |file: &str| {
         let done = run(file);
         assert_eq!(done.status.code(), Some(2), "{file}: {}", text(&done.stderr));
@@ -113,8 +123,43 @@ fn features_come_from_a_file() {
     assert!(refused("wide.npy").contains("codes go from 0 to 3, expected 0 to 2 (latents.clusters is 3)"));
     assert!(refused("few.npy").contains("7 pictures of 4 patches, expected"));
     assert!(refused("nan.npy").contains("is not finite"));
-    assert!(refused("flags.npy").contains("expected a .npy array in C order"));
+    assert!(refused("flags.npy").contains("flags.npy: element type is '|b1', expected float16, "));
+    assert!(refused("f.safetensors").contains("holds the tensors brain, half: name one of them by teacher.tensor"));
     assert!(refused("none.npy").contains("none.npy: no such file: correct teacher.train"));
+}
+
+#[test]
+fn a_plan_looks_at_the_files_that_a_run_would_read() {
+    let folder = tiny();
+    let write = |name: &str, array: Array3<u8>| ndarray_npy::write_npy(folder.path().join(name), &array).unwrap();
+    write("few.npy", Array3::ones((5, 8, 8)));
+    write("nothing.npy", Array3::zeros((TRAINING, 8, 8)));
+    ndarray_npy::write_npy(folder.path().join("floats.npy"), &Array2::<f32>::ones((8, 8))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("features.npy"), &Array3::<f32>::ones((TRAINING, 4, 2))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("coarse.npy"), &Array3::<f32>::ones((TRAINING, 1, 2))).unwrap();
+    ndarray_npy::write_npy(folder.path().join("codes.npy"), &Array2::<u8>::ones((TRAINING, 4))).unwrap();
+    let plan = |set: &str| lvd(folder.path(), &["plan", "tiny.yaml", "--set", set]);
+    let mask = |file: &str| format!("data.mask={{observed: {file}}}");
+    let teacher = |file: &str| format!("teacher={{kind: features, train: {file}}}");
+    for (set, expected) in [
+        (mask("few.npy"), "few.npy: shape is [5, 8, 8], expected [8, 8] or [96, 8, 8], as the training pictures are"),
+        (mask("nothing.npy"), "nothing.npy: says that no pixel is observed: a pixel is where it is not zero"),
+        (
+            mask("floats.npy"),
+            "data.mask.observed: floats.npy: element type is '<f4', expected bool or uint8 (save it with .astype(bool))",
+        ),
+        (mask("none.npy"), "data.mask.observed: cannot open none.npy: No such file or directory (os error 2)"),
+        (teacher("coarse.npy"), "coarse.npy: 96 pictures of 1 patches, expected 96 training pictures of 4 patches"),
+        (teacher("few.npy"), "few.npy: shape is [5, 8, 8], expected codes [N, L]"),
+        (teacher("codes.npy"), "codes.npy: all patches have the code 1: it tells no patches apart"),
+        (teacher("none.npy"), "none.npy: no such file: correct teacher.train"),
+    ] {
+        let refused = plan(&set);
+        assert_eq!((refused.status.code(), text(&refused.stderr).trim()), (Some(2), &*format!("lvd: {expected}")));
+    }
+    let fits = text(&plan(&teacher("features.npy")).stdout);
+    assert!(fits.contains("\nstart      features of 96 pictures from features.npy\n"), "{fits}");
+    assert!(!folder.path().join("runs").exists());
 }
 
 /// Training pictures of the tiny experiment.

@@ -13,6 +13,7 @@ mod report;
 mod signals;
 mod stages;
 mod sweep;
+mod taken;
 mod teacher;
 
 use std::path::Path;

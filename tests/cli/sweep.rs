@@ -46,6 +46,20 @@ fn a_sweep_shares_stages_goes_on_and_compares() {
     assert!(table.contains("clusters=3, seed=2") && table.contains("standard deviation of 2 seeds"), "{table}");
     let page = std::fs::read_to_string(at("report.html")).unwrap();
     assert!(page.contains("clusters=3, seed=1") && page.contains("Over seeds") && page.contains("against parameters"));
+    // The folder of a sweep stands for its points.
+    std::fs::remove_file(at("report.html")).unwrap();
+    assert_eq!(text(&lvd(folder.path(), &["report", "runs/s"]).stdout).trim(), "runs/s/report.html");
+    assert_eq!(std::fs::read_to_string(at("report.html")).unwrap(), page);
+    let table = text(&lvd(folder.path(), &["report", "runs/s", "--format", "md"]).stdout);
+    assert!(["clusters=2", "clusters=3"].iter().all(|point| table.contains(point)), "{table}");
+    let manifest = at("clusters=3,seed=2/manifest.json");
+    let kept = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, kept.replace("\"finished\": \"", "\"finished\": null, \"was\": \"")).unwrap();
+    let some = lvd(folder.path(), &["report", "runs/s", "--format", "csv"]);
+    assert!(some.status.success());
+    let told = "runs/s: 3 of 4 runs are finished, left out: runs/s/clusters=3,seed=2";
+    assert!(text(&some.stderr).contains(told), "{}", text(&some.stderr));
+    std::fs::write(&manifest, kept).unwrap();
     let (_, again) = sweep(&[]);
     assert!(!again.contains("started"), "{again}");
 
@@ -88,4 +102,13 @@ fn wrong_sweeps_end_before_any_work() {
     let run = lvd(folder.path(), &["run", "tiny.yaml"]);
     assert!(run.status.success());
     assert!(error(folder.path(), &["compare", "runs/tiny", "none"], 2).contains("none: no run folder"));
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(
+        error(folder.path(), &["report", "empty"], 2).starts_with("lvd: empty: no run folder (it has no config.yaml)")
+    );
+    assert!(lvd(folder.path(), &["train-teacher", "tiny.yaml", "--run-dir", "half/a"]).status.success());
+    assert_eq!(
+        error(folder.path(), &["report", "half"], 2),
+        "lvd: half: is no run folder, and no run in it is finished\n  finish the sweep by `lvd sweep`, or name run folders"
+    );
 }
