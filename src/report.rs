@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::refusal;
+use crate::{refusal, require};
 use summary::Summary;
 
 /// Form of a report.
@@ -55,10 +55,14 @@ pub fn last_models(runs: &[PathBuf]) -> Result<String> {
         }
     }
     for group in differences::over_seeds(&runs) {
-        lines.push(format!(
-            "{:<width$}  {:<8} {:>8.4} {:>7.4} (mean and standard deviation of {} seeds)",
-            group.label, group.reading, group.mean, group.deviation, group.runs
-        ));
+        let deviation = group.deviation.map_or("-".to_owned(), |deviation| format!("{deviation:.4}"));
+        let seeds = if group.runs == 1 {
+            "of 1 seed".to_owned()
+        } else {
+            format!("and standard deviation of {} seeds", group.runs)
+        };
+        let (label, reading) = (&group.label, &group.reading);
+        lines.push(format!("{label:<width$}  {reading:<8} {:>8.4} {deviation:>7} (mean {seeds})", group.mean));
     }
     Ok(lines.join("\n"))
 }
@@ -68,6 +72,11 @@ pub fn last_models(runs: &[PathBuf]) -> Result<String> {
 /// # Errors
 /// A refusal where a folder holds no results, or where protocols or test pictures differ and `mixed` is off.
 pub fn report(runs: &[PathBuf], form: Form, mixed: bool) -> Result<String> {
+    for (i, run) in runs.iter().enumerate() {
+        let twice =
+            runs[..i].iter().any(|other| other.canonicalize().ok().is_some_and(|o| run.canonicalize().ok() == Some(o)));
+        require!(!twice, "{}: is named twice", run.display());
+    }
     let runs: Vec<Summary> = runs.iter().map(|run| Summary::read(run)).collect::<Result<_>>()?;
     let comparable = runs.windows(2).all(|pair| pair[0].comparable(&pair[1]));
     if !comparable && !mixed {

@@ -25,11 +25,11 @@ def load(run: Union[str, Path], stage: Optional[str] = None) -> Union[Mixture, C
 
     >>> load("nowhere")
     Traceback (most recent call last):
-    FileNotFoundError: nowhere: no such run folder or model file: make one with `lvd distill EXPERIMENT --run-dir nowhere`
+    FileNotFoundError: nowhere: no such run folder or model file: make one with `lvd run EXPERIMENT --run-dir nowhere`
     """
     path = Path(run)
     if not path.exists():
-        raise FileNotFoundError(f"{run}: no such run folder or model file: make one with `lvd distill EXPERIMENT --run-dir {run}`")
+        raise FileNotFoundError(f"{run}: no such run folder or model file: make one with `lvd run EXPERIMENT --run-dir {run}`")
     if path.is_dir():
         path = _model_file(path, stage)
     meta, tensors = read(path)
@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 def _model_file(run: Path, stage: Optional[str]) -> Path:
     found = [name for name in STAGES if (run / name / "model.safetensors").is_file()]
     if stage is None and not found:
-        raise FileNotFoundError(f"{run}: no stage with a model ({_name(run)}): finish it with `lvd distill`")
+        raise FileNotFoundError(f"{run}: no stage with a model ({_name(run)}): finish it with `lvd run`")
     stage = stage or found[0]
     if stage not in found:
         raise FileNotFoundError(f"{run}: no model of stage {stage}: found {', '.join(found) or 'none'}")

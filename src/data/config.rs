@@ -153,6 +153,12 @@ pub(super) struct Usual {
 }
 
 impl Format {
+    /// Whether the pictures are part of the program.
+    #[must_use]
+    pub fn is_built_in(self) -> bool {
+        self.usual().is_none()
+    }
+
     /// The files by which users know sets of this format; none for those in the program.
     pub(super) fn usual(self) -> Option<Usual> {
         let file = |name: &str| Part::Files(vec![name.to_owned()]);

@@ -161,13 +161,20 @@ impl Choice {
     }
 }
 
+/// A name as YAML: in quotes unless it is a plain word.
+fn quoted(name: &str) -> String {
+    let is_word = serde_yaml::from_str::<serde_yaml::Value>(name).is_ok_and(|value| value.as_str() == Some(name));
+    let is_plain = is_word && name.chars().all(|letter| letter.is_alphanumeric() || "_-.".contains(letter));
+    if is_plain { name.to_owned() } else { serde_json::Value::from(name).to_string() }
+}
+
 /// The experiment, with what was seen and why things are chosen as they are.
 fn write(name: &str, place: &Path, seen: &Seen) -> String {
     let choice = Choice::of(seen);
     let mut lines = about(seen);
     lines.extend([
         format!("# Command: lvd run {name}.yaml"),
-        format!("name: {name}"),
+        format!("name: {}", quoted(name)),
         "seed: 1".to_owned(),
         "# Lossless: whole pictures, every bit counted.".to_owned(),
         "protocol: lossless".to_owned(),

@@ -16,7 +16,7 @@ use crate::run::{Manifest, RunFolder};
 use crate::teacher::TeacherConfig;
 
 /// Its folder in the run folder, and its name in tables.
-pub const NAME: &str = "pixel_teacher";
+pub const NAME: &str = results::PIXEL_TEACHER;
 /// What its model is called in tables.
 pub const LABEL: &str = "the same with a pixel teacher";
 

@@ -27,34 +27,7 @@ use crate::structure::{chow_liu, hclt};
 /// When the configuration does not fit the pictures.
 pub fn describe(config: &Config, data: &DataSet, run_dir: &Path, device: Device) -> Result<String> {
     let view = models::view(config, data.train.shape())?;
-    let shape = view.shape();
-    let mut lines = vec![
-        format!(
-            "experiment {} (seed {}), protocol {}, color {}",
-            config.name,
-            config.seed,
-            config.protocol.name(),
-            config.color.name()
-        ),
-        format!(
-            "pictures   {} x {} x {}, {} levels: {} training, {} validation, {} test",
-            shape.height,
-            shape.width,
-            shape.channels,
-            shape.levels,
-            data.train.len(),
-            data.valid.len(),
-            data.test.len()
-        ),
-        format!(
-            "patches    {} a picture of {} numbers each; {} training patches in {} clusters",
-            view.patches(),
-            view.variables(),
-            data.train.len() * view.patches(),
-            config.latents.clusters
-        ),
-        format!("run folder {}", run_dir.display()),
-    ];
+    let mut lines = heading(config, data, &view, run_dir);
     lines.extend(start(config, data, &view, run_dir)?);
     lines.extend(few(config.latents.clusters, data.train.len() * view.patches()));
     lines.push(String::new());
@@ -102,6 +75,38 @@ fn start(config: &Config, data: &DataSet, view: &View, run_dir: &Path) -> Result
         let what = if file.are_codes() { "codes" } else { "features" };
         format!("start      {what} of {} pictures from {}", file.pictures(), file.name())
     }))
+}
+
+/// What it is about: pictures, patches, folder.
+fn heading(config: &Config, data: &DataSet, view: &View, run_dir: &Path) -> Vec<String> {
+    let shape = view.shape();
+    vec![
+        format!(
+            "experiment {} (seed {}), protocol {}, color {}",
+            config.name,
+            config.seed,
+            config.protocol.name(),
+            config.color.name()
+        ),
+        format!(
+            "pictures   {} x {} x {}, {} levels: {} training, {} validation, {} test",
+            shape.height,
+            shape.width,
+            shape.channels,
+            shape.levels,
+            data.train.len(),
+            data.valid.len(),
+            data.test.len()
+        ),
+        format!(
+            "patches    {} a picture of {} numbers each; {} training patches in {} clusters",
+            view.patches(),
+            view.variables(),
+            data.train.len() * view.patches(),
+            config.latents.clusters
+        ),
+        format!("run folder {}", run_dir.display()),
+    ]
 }
 
 /// Whether `lvd run` would reuse a stage; a stage after one that is to do is not known to be.

@@ -12,7 +12,7 @@ use super::stage::Stage;
 use super::{models, read};
 use crate::data::folder::Resize;
 use crate::data::pictures::{PictureShape, Pictures};
-use crate::data::{self, Format, PictureOptions, Split, folder};
+use crate::data::{self, DataConfig, Format, PictureOptions, Split, folder};
 use crate::mixture::Mixture;
 use crate::run::RunFolder;
 use crate::{device, refusal, require};
@@ -149,6 +149,11 @@ fn with_circuits() -> String {
 fn pictures(folder: &RunFolder, config: &Config, wanted: &Wanted) -> Result<(Pictures, String)> {
     if let Some((path, format)) = &wanted.data {
         let levels = config.data.levels;
+        require!(
+            !format.is_built_in(),
+            "{}: pictures of this --format are part of the program, in no file: leave out --format, or name that of the file",
+            path.display()
+        );
         if config.data.resize != Resize::Exact && *format == Format::Folder {
             tracing::info!("pictures of another size than the model's are brought to it, as in the run (data.resize)");
         }
@@ -159,7 +164,9 @@ fn pictures(folder: &RunFolder, config: &Config, wanted: &Wanted) -> Result<(Pic
         }
         return Ok((data::open_pictures(*format, path, PictureOptions { levels, ..config.data.options() })?, name));
     }
-    let set = data::open(&config.data, config.seed)?;
+    // Pixels are missing in training pictures alone.
+    let mask = config.data.mask.clone().filter(|_| wanted.split == Split::Train);
+    let set = data::open(&DataConfig { mask, ..config.data.clone() }, config.seed)?;
     let pictures = set.part(wanted.split).clone();
     check_same(folder, wanted.split, &pictures)?;
     Ok((pictures, wanted.split.to_string()))

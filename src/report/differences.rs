@@ -60,8 +60,8 @@ pub struct Group {
     pub reading: String,
     /// Mean over the runs, bits per dimension.
     pub mean: f64,
-    /// Standard deviation over the runs.
-    pub deviation: f64,
+    /// Standard deviation over the runs; none of one run.
+    pub deviation: Option<f64>,
 }
 
 /// Means over seeds; none where no two runs differ in their seed alone.
@@ -84,7 +84,7 @@ pub fn over_seeds(runs: &[Summary]) -> Vec<Group> {
         let mean = found.iter().sum::<f64>() / n;
         let square: f64 = found.iter().map(|x| (x - mean) * (x - mean)).sum();
         let label = if label.is_empty() { "all".to_owned() } else { label };
-        Group { label, runs: found.len(), reading, mean, deviation: (square / (n - 1.0).max(1.0)).sqrt() }
+        Group { label, runs: found.len(), reading, mean, deviation: (n > 1.0).then(|| (square / (n - 1.0)).sqrt()) }
     };
     if several { groups.into_iter().map(group).collect() } else { Vec::new() }
 }

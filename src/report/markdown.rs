@@ -6,6 +6,7 @@ use super::differences::{labels, over_seeds};
 use super::escape;
 use super::summary::Summary;
 use crate::run::results::Row;
+use crate::run::results::verdict;
 
 /// The cells of a row: model, reading, bpd, standard error, prior, residual, refund, parameters, seconds.
 #[must_use]
@@ -39,10 +40,6 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
     }
     let names = labels(runs);
     let mut text = String::new();
-    let line = |text: &mut String, cells: &[String]| {
-        let escaped: Vec<String> = cells.iter().map(|cell| escape::markdown(cell)).collect();
-        let _ = writeln!(text, "| {} |", escaped.join(" | "));
-    };
     line(&mut text, &heads.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
     let _ = writeln!(text, "|{}", "---|".repeat(heads.len()));
     for (run, name) in runs.iter().zip(&names) {
@@ -59,17 +56,7 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
         text,
         "\nTest split, bits per dimension; bpd = prior + residual - refund; ± is one standard error over pictures."
     );
-    let groups = over_seeds(runs);
-    if !groups.is_empty() {
-        let _ = writeln!(text, "\nLast models, mean and standard deviation over seeds:\n");
-        let cells = |cells: [&str; 5]| cells.map(str::to_owned);
-        line(&mut text, &cells(["runs", "reading", "bpd", "±", "seeds"]));
-        let _ = writeln!(text, "|{}", "---|".repeat(5));
-        for group in groups {
-            let [mean, deviation] = [group.mean, group.deviation].map(|x| format!("{x:.4}"));
-            line(&mut text, &cells([&group.label, &group.reading, &mean, &deviation, &group.runs.to_string()]));
-        }
-    }
+    seeds(&mut text, runs);
     for (run, name) in runs.iter().zip(&names) {
         let (n, kind) = (run.rows.first().map_or(0, |row| row.num_images), run.kind());
         let _ = writeln!(
@@ -82,11 +69,37 @@ pub fn tables(runs: &[Summary], mixed: bool) -> String {
                 computed_by(run)
             ))
         );
+        if let Some(verdict) = verdict(&run.rows) {
+            let _ = writeln!(text, "  {}.", escape::line(&verdict));
+        }
         if let Some((below, _)) = run.below_teacher() {
             let _ = writeln!(text, "  The student is {below:.4} bits below its teacher's own bound.");
         }
     }
     text
+}
+
+/// A row of a table.
+fn line(text: &mut String, cells: &[String]) {
+    let escaped: Vec<String> = cells.iter().map(|cell| escape::markdown(cell)).collect();
+    let _ = writeln!(text, "| {} |", escaped.join(" | "));
+}
+
+/// The table of means over seeds, where some runs differ in their seed alone.
+fn seeds(text: &mut String, runs: &[Summary]) {
+    let groups = over_seeds(runs);
+    if groups.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nLast models, mean and standard deviation over seeds:\n");
+    let cells = |cells: [&str; 5]| cells.map(str::to_owned);
+    line(text, &cells(["runs", "reading", "bpd", "±", "seeds"]));
+    let _ = writeln!(text, "|{}", "---|".repeat(5));
+    for group in groups {
+        let mean = format!("{:.4}", group.mean);
+        let deviation = group.deviation.map_or("–".to_owned(), |deviation| format!("{deviation:.4}"));
+        line(text, &cells([&group.label, &group.reading, &mean, &deviation, &group.runs.to_string()]));
+    }
 }
 
 /// What computed a run.

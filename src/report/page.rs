@@ -12,6 +12,7 @@ use super::markdown::{HEADS, cells, computed_by};
 use super::summary::{Picture, StageClusters, Summary};
 use super::{charts, escape};
 use crate::run::results::Row;
+use crate::run::results::verdict;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -92,7 +93,7 @@ fn comparison(runs: &[Summary], labels: &[String], mixed: bool) -> Result<Markup
                     th scope="row" { (group.label) }
                     td { (group.reading) }
                     td { (format!("{:.4}", group.mean)) }
-                    td { (format!("{:.4}", group.deviation)) }
+                    td { (group.deviation.map_or("–".to_owned(), |sd| format!("{sd:.4}"))) }
                     td { (group.runs) }
                 } } }
             } }
@@ -111,6 +112,7 @@ fn section(run: &Summary, label: &str) -> Result<Markup> {
             h2 { (label) }
             p.facts { (escape::line(&run.folder.display().to_string())) ": " (images) " test pictures, " (run.kind()) ", seed " (run.manifest.seed) ", " (computed_by(run)) ", started " (escape::line(&run.manifest.started)) }
             (stages(run))
+            @if let Some(verdict) = verdict(&run.rows) { p { strong { (escape::line(&verdict)) } "." } }
             @if let Some((below, student)) = run.below_teacher() {
                 p { "The student is " strong { (format!("{below:.4} bits")) } " per dimension below its teacher's own bound: prior "
                     (format!("{:.4}", student.latent_bpd)) ", residual " (format!("{:.4}", student.conditional_bpd)) ", refund "

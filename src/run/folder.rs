@@ -36,6 +36,7 @@ impl RunFolder {
     /// # Errors
     /// A refusal when the folder holds something else or another process runs in it; faults of the disk.
     pub fn open(root: &Path) -> Result<Self> {
+        require!(!root.exists() || root.is_dir(), "{}: is no folder: name another one", root.display());
         fs::create_dir_all(root).with_context(|| format!("run folder {}", root.display()))?;
         for name in [CONFIG, MANIFEST, METRICS, LOG, LOCK] {
             refuse_link(&root.join(name))?;

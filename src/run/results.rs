@@ -69,6 +69,29 @@ impl Row {
     }
 }
 
+/// Differences below this, in bits per dimension, are not worth a word.
+const LEAST_AHEAD: f64 = 0.005;
+
+/// Name in tables of the baseline whose teacher are the patches' own pixels.
+pub const PIXEL_TEACHER: &str = "pixel_teacher";
+
+/// A sentence where the model that distillation ends with is not the best, and not by less than can be told.
+#[must_use]
+pub fn verdict(rows: &[Row]) -> Option<String> {
+    let student = rows.iter().rfind(|row| row.role == Role::Student)?;
+    let baselines = rows.iter().filter(|row| row.role == Role::Baseline && row.reading == student.reading);
+    let best = baselines.min_by(|a, b| a.bits_per_dimension.total_cmp(&b.bits_per_dimension))?;
+    let ahead = student.bits_per_dimension - best.bits_per_dimension;
+    let why = if best.stage == PIXEL_TEACHER {
+        "this teacher adds nothing here to what the patches' own pixels say (lvd compare RUN RUN/pixel_teacher tells whether the \
+         difference is more than noise)"
+    } else {
+        "on small pictures of few values a circuit over all pixels is hard to beat; distillation pays on natural pictures \
+         (docs/results.md)"
+    };
+    (ahead > LEAST_AHEAD).then(|| format!("{} is {ahead:.4} bits below {}: {why}", best.label, student.label))
+}
+
 /// Sizes of the clusters of a stage's model, in `pictures/STAGE.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClusterSizes {
@@ -103,4 +126,38 @@ pub fn read(folder: &Path) -> Result<Vec<Row>> {
     let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
     serde_json::from_slice(&text)
         .map_err(|error| refusal!("{}: no results of a run: {error}\n  evaluate it again by `lvd run`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_that_wins_is_named() {
+        let row = |role, label: &str, bits_per_dimension| Row {
+            stage: "x".into(),
+            role,
+            label: label.into(),
+            protocol: "lossless".into(),
+            reading: "exact".into(),
+            bits_per_dimension,
+            standard_error: 0.0,
+            nats_mean: 0.0,
+            num_images: 1,
+            num_dimensions: 1,
+            latent_bpd: 0.0,
+            conditional_bpd: 0.0,
+            parameters: None,
+            seconds: 0.0,
+        };
+        let student = row(Role::Student, "LVD", 2.1);
+        let [worse, mut better] = [2.2, 2.0].map(|bits| row(Role::Baseline, "HCLT over pixels", bits));
+        assert!(verdict(&[student.clone(), worse.clone()]).is_none());
+        let said = verdict(&[student.clone(), worse.clone(), better.clone()]).unwrap();
+        assert!(said.starts_with("HCLT over pixels is 0.1000 bits below LVD: "), "{said}");
+        assert!(said.contains("natural pictures"), "{said}");
+        better.stage = PIXEL_TEACHER.to_owned();
+        let said = verdict(&[student, worse, better]).unwrap();
+        assert!(said.contains("own pixels"), "{said}");
+    }
 }

@@ -335,3 +335,14 @@ fn help_stays_as_it_was_read() {
         insta::assert_snapshot!(format!("help_{command}"), text(&lvd(folder.path(), &[command, "-h"]).stdout));
     }
 }
+
+#[test]
+fn pictures_of_the_program_are_no_file_of_the_user() {
+    let folder = tiny();
+    assert!(lvd(folder.path(), &["run", "tiny.yaml", "--set", "baselines={}"]).status.success());
+    let told = error(folder.path(), &["eval", "runs/tiny", "--data", "none.npy", "--format", "embedded"], 2);
+    assert!(told.contains("none.npy: pictures of this --format are part of the program"), "{told}");
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    let told = error(folder.path(), &["run", "tiny.yaml", "--run-dir", "file"], 2);
+    assert!(told.contains("file: is no folder"), "{told}");
+}

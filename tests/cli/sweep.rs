@@ -112,3 +112,34 @@ fn wrong_sweeps_end_before_any_work() {
         "lvd: half: is no run folder, and no run in it is finished\n  finish the sweep by `lvd sweep`, or name run folders"
     );
 }
+
+#[test]
+fn a_sweep_leaves_out_what_an_older_one_left_and_tells_all_mistakes_before_it_computes() {
+    let folder = tiny();
+    let sweep = |more: &[&str]| {
+        let sets = ["sweep", "tiny.yaml", "--sweep-dir", "s", "--set", "seed=1,2", "--set", "baselines={}"];
+        lvd(folder.path(), &[&sets, more].concat())
+    };
+    assert!(sweep(&["--shard", "1/2"]).status.success());
+    let other = sweep(&["--set", "distill.soft.epochs=1", "--shard", "2/2"]);
+    let table = text(&other.stdout);
+    assert!(table.contains("1 of 2 points finished"), "{table}");
+    let none = lvd(folder.path(), &["sweep", "tiny.yaml", "--sweep-dir", "new", "--set", "seed=1,2", "--shard", "3/3"]);
+    assert!(text(&none.stdout).contains("0 of 2 points finished"), "{}", text(&none.stderr));
+    // Of one seed there is no spread, and a run is not two seeds.
+    let twice = error(folder.path(), &["report", "s/seed=1", "s/seed=1", "--format", "md"], 2);
+    assert!(twice.contains("s/seed=1: is named twice"), "{twice}");
+    let wrong = [
+        "sweep",
+        "tiny.yaml",
+        "--sweep-dir",
+        "w",
+        "--set",
+        "latents.clusters=3,0",
+        "--set",
+        "data.train_limit=96,99999",
+    ];
+    let told = error(folder.path(), &wrong, 2);
+    assert!(told.contains("clusters=3,train_limit=99999: data.train_limit is 99999"), "{told}");
+    assert!(told.contains("clusters=0,train_limit=96: ") && !folder.path().join("w").exists(), "{told}");
+}
