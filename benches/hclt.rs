@@ -1,8 +1,9 @@
 //! Speed of the circuit engine on the CPU, as ratios inside one run.
 //!
-//! 1. An EM step (forward, flows, statistics, M-step) of hidden Chow-Liu trees over 784 variables with 256 categories,
-//!    256 examples, against the rate of `bmm` on the same shapes, and by size of the micro-batch.
-//! 2. A forest of patch circuits: forward alone, and forward with flows.
+//! 1. An EM step of hidden Chow-Liu trees over 784 variables with 256 categories, 256 examples, against its matrix products.
+//! 2. A forest of patch circuits: likelihoods alone, and with flows and statistics.
+//!
+//! Everything by libtorch's passes and by the walk, which take turns.
 //!
 //! Medians; nothing here is a test. Notes and history: `benches/NOTES.md`.
 
@@ -43,18 +44,20 @@ fn clock() -> f64 {
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
-/// Seconds of a call: the median of `repeats`, after one that does not count.
-fn median(repeats: usize, mut call: impl FnMut()) -> f64 {
+/// Seconds of a call.
+fn seconds(call: impl FnOnce()) -> f64 {
+    let start = clock();
     call();
-    let mut seconds: Vec<f64> = (0..repeats)
-        .map(|_| {
-            let start = clock();
-            call();
-            clock() - start
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds[repeats / 2]
+    clock() - start
+}
+
+/// The median of every column.
+fn medians<const N: usize>(rounds: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|column| {
+        let mut seconds: Vec<f64> = rounds.iter().map(|round| round[column]).collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds[rounds.len() / 2]
+    })
 }
 
 /// The tree of a picture with random links between neighbours: as deep as one learned from digits.
@@ -111,97 +114,77 @@ fn pixels(states: usize) {
     );
     let data = values(&[BATCH, 784], &mut rng);
     let gflop = flops(&circuit) * BATCH as f64 / 1e9;
+    let [passes, walk, m_step, plain] = measure(&mut circuit, &data);
     println!(
-        "  {:>11} {:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>9}",
-        "micro-batch", "forward", "flows", "M-step", "step ms", "examples/s", "GFLOP/s", "bmm", "layers", "step/bmm"
+        "  products of the same shapes: {plain:.1} ms, {:.1} GFLOP/s; large products: {:.1} GFLOP/s; M-step: {m_step:.1} ms",
+        gflop / plain * 1e3,
+        large()
     );
-    let mut best = (f64::INFINITY, 0);
-    for micro in [256, 128, 64, 32, 16] {
-        let [forward, flows, m_step, whole, plain, layers] = measure(&mut circuit, &data, micro);
+    println!("  {:>8} {:>9} {:>9} {:>9} {:>11} {:>13}", "", "E-step", "GFLOP/s", "step", "examples/s", "step/products");
+    for (name, e_step) in [("passes", passes), ("walk", walk)] {
+        let step = e_step + m_step;
         println!(
-            "  {micro:>11} {forward:>9.1} {flows:>9.1} {m_step:>9.1} {whole:>9.1} {:>11.0} {:>9.1} {:>9.1} {:>8.0}% {:>8.1}x",
-            BATCH as f64 / whole * 1e3,
-            gflop / whole * 1e3,
-            gflop / plain * 1e3,
-            100.0 * plain / layers,
-            whole / plain
+            "  {name:>8} {e_step:>9.1} {:>9.1} {step:>9.1} {:>11.0} {:>12.1}x",
+            gflop / e_step * 1e3,
+            BATCH as f64 / step * 1e3,
+            step / plain
         );
-        if whole < best.0 {
-            best = (whole, micro);
-        }
     }
-    println!("  best micro-batch: {}", best.1);
+    println!("  passes/walk: E-step {:.2}, step {:.2}", passes / walk, (passes + m_step) / (walk + m_step));
 }
 
-/// Milliseconds, medians: forward, flows, M-step, all three, and the step's matrix products as plain ones and as the
-/// passes call them.
-fn measure(circuit: &mut Circuit, data: &Tensor, micro: i64) -> [f64; 6] {
+/// Rate of a large matrix product, GFLOP/s.
+fn large() -> f64 {
+    const SIDE: i64 = 1024;
+    let a = Tensor::ones([SIDE, SIDE], (Kind::Float, Device::Cpu));
+    let rounds: Vec<[f64; 1]> = (0..=REPEATS).map(|_| [seconds(|| drop(black_box(a.mm(&a))))]).collect();
+    2.0 * (SIDE as f64).powi(3) / 1e9 / medians(&rounds[1..])[0]
+}
+
+/// Milliseconds, medians of rounds in which they take turns: E-step (likelihoods, flows, statistics) by libtorch's passes and
+/// by the walk, M-step, and the matrix products of a step by themselves.
+fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 4] {
     let marginals = em::uniform_marginals(circuit.plan(), circuit);
     let mut learner = Learner::new(&EmConfig::default(), InputFamily::Categorical, 6e4, circuit, marginals);
-    let mut products = Products::new(circuit, micro);
+    let products = Products::new(circuit);
+    let weights = Tensor::ones([BATCH, 1], (Kind::Float, Device::Cpu));
     let mut rounds = Vec::new();
-    for _ in 0..REPEATS {
-        let [forward, flows, m_step] = em_step(circuit, &mut learner, data, micro);
-        let (plain, layers) = (median(1, || products.plain()), median(1, || products.layers()));
-        rounds.push([forward, flows, m_step, forward + flows + m_step, plain, layers]);
+    for _ in 0..=REPEATS {
+        let mut passed = Statistics::new(circuit);
+        let passes = seconds(|| {
+            let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
+            let messages = circuit.forward(&evidence, true).expect("evidence fits");
+            black_box(circuit.flows(&messages, &weights, &mut passed));
+        });
+        drop(passed);
+        let mut walked = Statistics::new(circuit);
+        let walk = seconds(|| {
+            let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
+            let _ = black_box(circuit.accumulate(&evidence, &weights, &mut walked).expect("evidence fits"));
+        });
+        let m_step = seconds(|| learner.step(circuit, walked, 0.5));
+        rounds.push([passes, walk, m_step, seconds(|| products.all())]);
     }
-    std::array::from_fn(|column| {
-        let mut seconds: Vec<f64> = rounds.iter().map(|round| round[column]).collect();
-        seconds.sort_by(f64::total_cmp);
-        1e3 * seconds[REPEATS / 2]
-    })
+    medians(&rounds[1..]).map(|seconds| 1e3 * seconds)
 }
 
-/// Seconds of forward, flows and M-step of one EM step.
-fn em_step(circuit: &mut Circuit, learner: &mut Learner, data: &Tensor, micro: i64) -> [f64; 3] {
-    let start = clock();
-    let mut statistics = Statistics::new(circuit);
-    let weights = Tensor::ones([micro, 1], (Kind::Float, Device::Cpu));
-    let mut forward = 0.0;
-    for chunk in data.split(micro, 0) {
-        let now = clock();
-        let evidence = Evidence::shared(&chunk, None, circuit.plan()).expect("values in range");
-        let messages = circuit.forward(&evidence, true).expect("evidence fits");
-        forward += clock() - now;
-        black_box(circuit.flows(&messages, &weights, &mut statistics));
-    }
-    let passes = clock() - start;
-    learner.step(circuit, statistics, 0.5);
-    [forward, passes - forward, clock() - start - passes]
-}
-
-/// The operands of all matrix products of a step.
-struct Products {
-    /// By block: messages `[R, B, K]`, flows from above `[R, B, K']`, tables `[R, K', K]`, the same as `[R, K, K']`, counts.
-    blocks: Vec<[Tensor; 5]>,
-    chunks: i64,
-}
+/// The operands of the matrix products of a step, by block: messages `[R, B, K]`, tables `[R, K, K']`.
+struct Products(Vec<[Tensor; 2]>);
 
 impl Products {
-    fn new(circuit: &Circuit, micro: i64) -> Self {
+    fn new(circuit: &Circuit) -> Self {
         let ones = |shape: [i64; 3]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
         let block = |block: &Block| {
             let (r, k, above) = (block.regions.len() as i64, block.states, parent_states(circuit, block.pool));
-            [[r, micro, k], [r, micro, above], [r, above, k], [r, k, above], [r, above, k]].map(ones)
+            [[r, BATCH, k], [r, k, above]].map(ones)
         };
-        Self { blocks: circuit.plan().blocks.iter().map(block).collect(), chunks: BATCH / micro }
+        Self(circuit.plan().blocks.iter().map(block).collect())
     }
 
-    /// Plain products of contiguous `[R, B, K] x [R, K, K']` with as many flops as a step.
-    fn plain(&self) {
-        for [messages, _, _, turned, _] in (0..3 * self.chunks).flat_map(|_| &self.blocks) {
-            let _ = black_box(messages.bmm(turned));
-        }
-    }
-
-    /// The products as the passes call them.
-    fn layers(&mut self) {
-        for _ in 0..self.chunks {
-            for [messages, above, tables, _, counts] in &mut self.blocks {
-                let _ = black_box(messages.bmm(&tables.transpose(1, 2)));
-                let _ = black_box(above.bmm(tables));
-                let _ = counts.baddbmm_(&above.transpose(1, 2), messages);
-            }
+    /// As many flops as a step.
+    fn all(&self) {
+        for [messages, tables] in (0..3).flat_map(|_| &self.0) {
+            let _ = black_box(messages.bmm(tables));
         }
     }
 }
@@ -224,26 +207,40 @@ fn forest(seeing: Seeing) {
     println!(
         "\nforest of {TREES} trees, {VARIABLES} variables, {CATEGORIES} categories, 16 states; {blocks} blocks; evidence {seeing:?}"
     );
-    println!("  {:>11} {:>16} {:>23}", "patches", "forward patch/s", "forward+flows patch/s");
-    for batch in [16, 32, 64, 128, 256, 512] {
+    let gflop = flops(&circuit) / 1e9;
+    println!("  large products: {:.1} GFLOP/s", large());
+    println!("  {:>9} {:>28} {:>28} {:>14}", "patches/s", "likelihood", "with flows and statistics", "walk, GFLOP/s");
+    println!("  {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8}", "patches", "passes", "walk", "", "passes", "walk", "");
+    for batch in [32, 128, 512] {
         let data = match seeing {
             Seeing::Same => values(&[batch, VARIABLES], &mut rng),
             Seeing::Own => values(&[TREES, batch, VARIABLES], &mut rng),
         };
         let see = || match seeing {
-            Seeing::Same => Evidence::shared(&data, None, circuit.plan()),
-            Seeing::Own => Evidence::per_tree(&data, None, circuit.plan()),
+            Seeing::Same => Evidence::shared(&data, None, circuit.plan()).expect("values in range"),
+            Seeing::Own => Evidence::per_tree(&data, None, circuit.plan()).expect("values in range"),
         };
         let weights = Tensor::full([batch, TREES], 1.0 / TREES as f64, (Kind::Float, Device::Cpu));
-        let repeats = (1024 / batch).max(3) as usize;
-        let forward = median(repeats, || {
-            let _ = black_box(circuit.log_likelihood(&see().expect("values in range")).expect("evidence fits"));
-        });
         let mut statistics = Statistics::new(&circuit);
-        let both = median(repeats, || {
-            let messages = circuit.forward(&see().expect("values in range"), true).expect("evidence fits");
-            circuit.flows(&messages, &weights, &mut statistics);
-        });
-        println!("  {batch:>11} {:>16.0} {:>23.0}", batch as f64 / forward, batch as f64 / both);
+        let rounds: Vec<[f64; 4]> = (0..=(1024 / batch).max(3))
+            .map(|_| {
+                [
+                    seconds(|| drop(black_box(circuit.forward(&see(), false)))),
+                    seconds(|| drop(black_box(circuit.log_likelihood(&see())))),
+                    seconds(|| {
+                        let messages = circuit.forward(&see(), true).expect("evidence fits");
+                        circuit.flows(&messages, &weights, &mut statistics);
+                    }),
+                    seconds(|| drop(black_box(circuit.accumulate(&see(), &weights, &mut statistics)))),
+                ]
+            })
+            .collect();
+        let [passed, walked, passes, walk] = medians(&rounds[1..]).map(|seconds| batch as f64 / seconds);
+        println!(
+            "  {batch:>9} {passed:>9.0} {walked:>9.0} {:>7.2}x {passes:>9.0} {walk:>9.0} {:>7.2}x {:>14.1}",
+            walked / passed,
+            walk / passes,
+            gflop * walk
+        );
     }
 }

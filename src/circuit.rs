@@ -5,10 +5,13 @@
 //! total per example. That is safe as long as no table entry is below [`FLOOR`], which `em` guarantees for what it
 //! makes: between two divisions a message shrinks by at most `FLOOR.powi(3)`, which float32 can hold. States more than
 //! about 80 nats below the best of their region vanish, harmlessly.
+//!
+//! On the CPU, likelihoods and flows of discrete inputs come from a walk over the trees instead ([`cpu`]).
 
 pub mod plan;
 pub mod parameters;
 pub mod evidence;
+pub mod cpu;
 pub mod forward;
 pub mod flows;
 pub mod moments;
@@ -24,6 +27,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::structure::region_graph::RegionGraph;
+use cpu::Walk;
 use parameters::Parameters;
 use plan::Plan;
 
@@ -38,6 +42,8 @@ pub struct Circuit {
     parameters: Parameters,
     /// Input tables with rows divided by their largest entry, and the logarithms of those.
     scaled: Vec<(Tensor, Tensor)>,
+    /// The trees for the CPU, where they can be walked.
+    walk: Option<Walk>,
 }
 
 impl Circuit {
@@ -46,7 +52,8 @@ impl Circuit {
     pub fn uniform(graph: RegionGraph, kind: Kind, device: Device) -> Self {
         let plan = Plan::new(&graph, device);
         let parameters = Parameters::uniform(&plan, kind, device);
-        let mut circuit = Self { graph, plan, parameters, scaled: Vec::new() };
+        let walk = Walk::new(&graph, &plan, kind, device);
+        let mut circuit = Self { graph, plan, parameters, scaled: Vec::new(), walk };
         circuit.update(|_, _| ());
         circuit
     }
@@ -82,6 +89,9 @@ impl Circuit {
             let _ = inputs.div_out(scaled, &top);
             *logarithms = top.squeeze_dim(-1).log_();
         }
+        if let Some(walk) = &mut self.walk {
+            walk.update(&self.parameters);
+        }
         result
     }
 
@@ -108,6 +118,10 @@ impl Circuit {
     /// # Errors
     /// When the evidence does not fit the graph.
     pub fn log_likelihood(&self, evidence: &evidence::Evidence) -> Result<Tensor> {
-        Ok(self.forward(evidence, false)?.log_likelihood)
+        let walked = self.walk.as_ref().and_then(|walk| walk.log_likelihood(evidence, &self.parameters));
+        match walked {
+            Some(found) => Ok(evidence.without_the_silent(&self.plan, found)),
+            None => Ok(self.forward(evidence, false)?.log_likelihood),
+        }
     }
 }

@@ -24,6 +24,13 @@ fn engine(circuit: &Circuit, evidence: &Evidence, weights: &Matrix) -> (Vec<f64>
     (numbers(&messages.log_likelihood), read(circuit, &counts), posterior.map(|p| numbers(&p)))
 }
 
+/// Log-likelihoods `[B][T]` and counts of the call that does both, which for float32 and integers walks the trees.
+fn walk(circuit: &Circuit, evidence: &Evidence, weights: &Matrix) -> (Vec<f64>, Tables) {
+    let mut statistics = Statistics::new(circuit);
+    let likelihoods = circuit.accumulate(evidence, &tensor(weights), &mut statistics).unwrap();
+    (numbers(&likelihoods), read(circuit, &statistics.into_counts(circuit)))
+}
+
 fn agrees(case: &Case, graph: &RegionGraph, kind: Kind, tolerance: f64) {
     let mut rng = case.rng();
     let tables = random::tables(graph, 3.0, &mut rng);
@@ -48,6 +55,9 @@ fn agrees(case: &Case, graph: &RegionGraph, kind: Kind, tolerance: f64) {
     assert!(distance(&flows.flat(), &counts.flat()) < tolerance, "{flows:?} {counts:?}");
     assert_eq!(posterior.is_some(), case.is_soft());
     assert!(posterior.is_none_or(|p| distance(&p, &posteriors) < tolerance));
+    let (likelihoods, flows) = walk(&circuit, &evidence, &weights);
+    assert!(distance(&likelihoods, &expected) < tolerance);
+    assert!(distance(&flows.flat(), &counts.flat()) < tolerance, "{flows:?} {counts:?}");
 }
 
 proptest! {
@@ -153,16 +163,19 @@ fn floats_survive_extreme_tables_and_fifty_children() {
     let weights = vec![vec![1.0]; case.examples];
     let run = |kind| {
         let circuit = random::circuit(&graph, &tables, kind);
-        engine(&circuit, &random::evidence(&case, &seen, circuit.plan()), &weights)
+        let evidence = random::evidence(&case, &seen, circuit.plan());
+        let (likelihoods, flows, _) = engine(&circuit, &evidence, &weights);
+        [(likelihoods, flows), walk(&circuit, &evidence, &weights)]
     };
-    let (single, flows, _) = run(Kind::Float);
-    let (double, exact, _) = run(Kind::Double);
+    let [(double, exact), _] = run(Kind::Double);
     let reference = Reference::new(&graph, &tables);
-    for (b, (s, d)) in single.iter().zip(&double).enumerate() {
-        assert!(s.is_finite() && (s / d - 1.0).abs() < 1e-3, "{s} {d}");
-        assert!((reference.log_likelihood(0, &seen[0][b]) / d - 1.0).abs() < 1e-10);
+    for (single, flows) in run(Kind::Float) {
+        for (b, (s, d)) in single.iter().zip(&double).enumerate() {
+            assert!(s.is_finite() && (s / d - 1.0).abs() < 1e-3, "{s} {d}");
+            assert!((reference.log_likelihood(0, &seen[0][b]) / d - 1.0).abs() < 1e-10);
+        }
+        assert!(distance(&flows.flat(), &exact.flat()) < 1e-3);
     }
-    assert!(distance(&flows.flat(), &exact.flat()) < 1e-3);
 }
 
 #[test]
@@ -182,20 +195,27 @@ fn impossible_evidence_has_no_likelihood_and_no_flows() {
         let circuit = random::circuit(&graph, &tables, kind);
         let reference = Reference::new(&graph, &tables);
         let weights = vec![vec![10.0]; case.examples];
-        let (found, flows, _) = engine(&circuit, &random::evidence(&case, &seen, circuit.plan()), &weights);
-        let mut counts = Tables::zeros(&graph);
-        for (b, found) in found.iter().enumerate() {
-            let expected = reference.log_likelihood(0, &seen[0][b]);
-            let impossible = seen[0][b][7] == Seen::Value(2) || seen[0][b][0] == Seen::Value(0);
-            assert_eq!(*found == f64::NEG_INFINITY, impossible);
-            assert!(impossible || (found - expected).abs() < 1e-4);
-            reference.add_flows(0, &seen[0][b], 10.0, &mut counts, None);
+        let both = |seen: &[Vec<Vec<Seen>>]| {
+            let evidence = random::evidence(&case, seen, circuit.plan());
+            let (likelihoods, flows, _) = engine(&circuit, &evidence, &weights);
+            [(likelihoods, flows), walk(&circuit, &evidence, &weights)]
+        };
+        for (found, flows) in both(&seen) {
+            let mut counts = Tables::zeros(&graph);
+            for (b, found) in found.iter().enumerate() {
+                let expected = reference.log_likelihood(0, &seen[0][b]);
+                let impossible = seen[0][b][7] == Seen::Value(2) || seen[0][b][0] == Seen::Value(0);
+                assert_eq!(*found == f64::NEG_INFINITY, impossible);
+                assert!(impossible || (found - expected).abs() < 1e-4);
+                reference.add_flows(0, &seen[0][b], 10.0, &mut counts, None);
+            }
+            assert!(distance(&flows.flat(), &counts.flat()) < 1e-4);
         }
-        assert!(distance(&flows.flat(), &counts.flat()) < 1e-4);
         seen[0].iter_mut().for_each(|x| x[7] = Seen::Value(2));
-        let (found, flows, _) = engine(&circuit, &random::evidence(&case, &seen, circuit.plan()), &weights);
-        assert!(found.iter().all(|&l| l == f64::NEG_INFINITY));
-        assert!(flows.flat().iter().all(|&f| f == 0.0), "{flows:?}");
+        for (found, flows) in both(&seen) {
+            assert!(found.iter().all(|&l| l == f64::NEG_INFINITY));
+            assert!(flows.flat().iter().all(|&f| f == 0.0), "{flows:?}");
+        }
     }
 }
 
@@ -215,9 +235,12 @@ fn a_hard_zero_under_a_huge_ratio_stays_zero() {
     let circuit = random::circuit(&graph, &tables, Kind::Float);
     let evidence =
         Evidence::shared(&Tensor::zeros([500, 3], (Kind::Int64, Device::Cpu)), None, circuit.plan()).unwrap();
-    let (found, flows, _) = engine(&circuit, &evidence, &vec![vec![1.0]; 500]);
-    assert!(distance(&found, &[3.0 * 1e-12f64.ln(); 500]) < 1e-4);
-    assert!(distance(&flows.edges[&0].concat(), &[0.0, 500.0]) < 1e-4);
+    let weights = vec![vec![1.0]; 500];
+    let (found, flows, _) = engine(&circuit, &evidence, &weights);
+    for (found, flows) in [(found, flows), walk(&circuit, &evidence, &weights)] {
+        assert!(distance(&found, &[3.0 * 1e-12f64.ln(); 500]) < 1e-4);
+        assert!(distance(&flows.edges[&0].concat(), &[0.0, 500.0]) < 1e-4);
+    }
 }
 
 #[test]

@@ -61,6 +61,14 @@ impl Evidence {
         Ok(Self { input: Observed::Soft(log_likelihoods.transpose(0, 1).contiguous()), examples })
     }
 
+    /// Log-likelihoods `[B, T * heads]` with 0 where an example says nothing at all.
+    pub(super) fn without_the_silent(&self, plan: &Plan, log_likelihood: Tensor) -> Tensor {
+        let Some(silent) = self.silent(plan) else { return log_likelihood };
+        let by_tree = log_likelihood.view([self.examples, plan.trees, plan.heads]);
+        let silent = if silent.dim() == 1 { silent.unsqueeze(1) } else { silent.transpose(0, 1) };
+        by_tree.masked_fill(&silent.unsqueeze(-1), 0.0).view(log_likelihood.size().as_slice())
+    }
+
     /// 1 where an example says nothing at all (every value missing), by tree or for all: bool `[B]` or `[T, B]`.
     pub(super) fn silent(&self, plan: &Plan) -> Option<Tensor> {
         let variables = plan.categories.size()[0];

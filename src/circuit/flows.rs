@@ -13,6 +13,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::Circuit;
+use super::evidence::Evidence;
 use super::forward::{BlockMessages, Messages};
 use super::parameters::Parameters;
 use super::plan::{Block, BlockInput};
@@ -66,20 +67,6 @@ impl Statistics {
         self.sums.zero();
     }
 
-    /// Those of two batches together.
-    #[must_use]
-    pub fn plus(mut self, other: &Self) -> Self {
-        self.sums.add(&other.sums);
-        match (&self.totals, &other.totals) {
-            (Some(mine), Some(others)) => mine.add(others),
-            (None, Some(others)) => self.totals = Some(others.copy()),
-            (_, None) => {}
-        }
-        self.weight += other.weight;
-        self.unsettled += other.unsettled;
-        self
-    }
-
     /// Hand out every sum over examples, to be summed over further parts of the data.
     ///
     /// # Errors
@@ -113,6 +100,24 @@ impl Statistics {
 }
 
 impl Circuit {
+    /// Add the flows of a batch with `weights` `[B, T * heads]` to the statistics; returns log p(evidence) as
+    /// [`Circuit::log_likelihood`] does, but any number for trees in which an example has no weight.
+    ///
+    /// # Errors
+    /// When the evidence does not fit the graph.
+    pub fn accumulate(&self, evidence: &Evidence, weights: &Tensor, statistics: &mut Statistics) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let sums = &mut statistics.sums;
+        let walked = self.walk.as_ref().and_then(|walk| walk.count(evidence, self.parameters(), weights, sums));
+        let Some(found) = walked else {
+            let messages = self.forward(evidence, true)?;
+            let _ = self.flows(&messages, weights, statistics);
+            return Ok(messages.log_likelihood);
+        };
+        statistics.seen(weights.sum(Kind::Double).double_value(&[]));
+        Ok(evidence.without_the_silent(self.plan(), found))
+    }
+
     /// Add the flows of a batch with `weights` `[B, T * heads]` to the statistics; returns the posterior of each soft input's
     /// states `[B, V, K]` times the weight, where the circuit reads soft evidence.
     pub fn flows(&self, messages: &Messages, weights: &Tensor, statistics: &mut Statistics) -> Option<Tensor> {

@@ -33,8 +33,8 @@ pub(super) struct Forest {
     pub(super) trees: Range<usize>,
     pub(super) circuit: Circuit,
     pub(super) learner: Option<Learner>,
-    /// One for each part of the examples.
-    pub(super) statistics: Vec<Statistics>,
+    /// Since the last step; none before the first patches.
+    pub(super) statistics: Option<Statistics>,
 }
 
 // SAFETY: plain numbers and tensors; what takes `&self` writes into new tensors alone.
@@ -63,7 +63,7 @@ impl Forest {
         let categories: Vec<usize> = ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
         let graph = hclt::forest(trees, width.states, &categories)?.with_heads(width.heads);
         let circuit = Circuit::uniform(graph, Kind::Float, device);
-        Ok(Self { trees: numbers, circuit, learner: None, statistics: Vec::new() })
+        Ok(Self { trees: numbers, circuit, learner: None, statistics: None })
     }
 
     /// Examples looked at in one go.
@@ -158,16 +158,14 @@ impl Forest {
             }
             let evidence = PatchEvidence::stack(&evidence);
             let evidence = Evidence::per_tree(evidence.values(), evidence.observed(), self.circuit.plan())?;
-            let messages = self.circuit.forward(&evidence, true)?;
-            let _ = self.circuit.flows(&messages, &Tensor::cat(&weight, 1), statistics);
+            let _ = self.circuit.accumulate(&evidence, &Tensor::cat(&weight, 1), statistics)?;
         }
         Ok(())
     }
 
     /// M-step from a batch of `batch` patches over all clusters.
     pub(super) fn step(&mut self, batch: f64, eta: f64) {
-        let sum = std::mem::take(&mut self.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
-        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, sum) {
+        if let (Some(learner), Some(mut statistics)) = (&mut self.learner, self.statistics.take()) {
             statistics.weight = batch;
             learner.step(&mut self.circuit, statistics, eta);
         }

@@ -47,15 +47,11 @@ impl Infer for HcltPatches {
     fn log_likelihood(&self, patches: &PatchEvidence) -> Result<Tensor> {
         let values = self.values(patches)?;
         let forests: Vec<_> = self.forests.iter().map(lock).collect();
-        let parts = self.parts(values.values().size()[0]).into_iter();
-        let by_part = parts.flat_map(|part| forests.iter().map(move |f| (Read(&**f), part)));
-        let work = by_part.map(|(forest, (start, count))| (forest, values.narrow(start, count)));
-        let done = device::spread(self.device(), work.collect(), |(forest, some): (Read<Forest>, PatchEvidence)| {
-            forest.0.log_likelihood(&some)
+        let work = forests.iter().map(|forest| (Read(&**forest), values.map(Tensor::shallow_clone)));
+        let done = device::spread(self.device(), work.collect(), |(forest, values): (Read<Forest>, PatchEvidence)| {
+            forest.0.log_likelihood(&values)
         });
-        let done = done.into_iter().collect::<Result<Vec<_>>>()?;
-        let rows: Vec<Tensor> = done.chunks(forests.len()).map(|part| Tensor::cat(part, 1)).collect();
-        Ok(Tensor::cat(&rows, 0))
+        Ok(Tensor::cat(&done.into_iter().collect::<Result<Vec<_>>>()?, 1))
     }
 
     fn sample(&self, cluster: usize, count: usize, rng: &mut ChaCha8Rng) -> Tensor {
@@ -110,7 +106,7 @@ impl Learn for HcltPatches {
         for forest in &self.forests {
             let mut forest = lock(forest);
             forest.learner = self.learner_for(&forest);
-            forest.statistics.clear();
+            forest.statistics = None;
         }
     }
 
@@ -120,22 +116,17 @@ impl Learn for HcltPatches {
         self.batch += weights.sum(Kind::Double).double_value(&[]);
         let threshold = self.config.truncate_posterior;
         let mut forests: Vec<_> = self.forests.iter().map(lock).collect();
-        let mut kept: Vec<_> = forests.iter_mut().map(|forest| std::mem::take(&mut forest.statistics)).collect();
-        let mut work = Vec::new();
-        for (part, (start, count)) in self.parts(values.values().size()[0]).into_iter().enumerate() {
-            for (forest, kept) in forests.iter().zip(&mut kept) {
-                let statistics = if part < kept.len() { kept.remove(0) } else { Statistics::new(&forest.circuit) };
-                let weights = weights.narrow(0, start, count);
-                work.push((Read(&**forest), values.narrow(start, count), weights, statistics));
-            }
-        }
+        let begun = |forest: &mut Forest| forest.statistics.take().unwrap_or_else(|| Statistics::new(&forest.circuit));
+        let begun: Vec<_> = forests.iter_mut().map(|forest| begun(forest)).collect();
+        let work = forests.iter().zip(begun).map(|(forest, statistics)| {
+            (Read(&**forest), values.map(Tensor::shallow_clone), weights.shallow_clone(), statistics)
+        });
         let add = |(forest, values, weights, mut statistics): (Read<Forest>, PatchEvidence, Tensor, Statistics)| {
             forest.0.accumulate(&values, &weights, threshold, &mut statistics).map(|()| statistics)
         };
-        let done: Result<Vec<Statistics>> = device::spread(self.device(), work, add).into_iter().collect();
-        let count = forests.len();
-        for (i, statistics) in done?.into_iter().enumerate() {
-            forests[i % count].statistics.push(statistics);
+        let done = device::spread(self.device(), work.collect(), add);
+        for (forest, statistics) in forests.iter_mut().zip(done) {
+            forest.statistics = Some(statistics?);
         }
         Ok(())
     }
@@ -147,10 +138,7 @@ impl Learn for HcltPatches {
     fn statistics(&mut self, sum: &mut Sum) -> Result<()> {
         for mut forest in self.forests.iter().map(lock) {
             let forest = &mut *forest;
-            let joined = std::mem::take(&mut forest.statistics).into_iter().reduce(|sum, part| sum.plus(&part));
-            let mut joined = joined.unwrap_or_else(|| Statistics::new(&forest.circuit));
-            joined.hand_out(sum)?;
-            forest.statistics.push(joined);
+            forest.statistics.get_or_insert_with(|| Statistics::new(&forest.circuit)).hand_out(sum)?;
         }
         sum_number(&mut self.batch, sum)
     }

@@ -9,7 +9,6 @@ use tch::{Kind, Tensor};
 use super::forest::{Forest, Width};
 use super::saved::{read_structure, read_width};
 use crate::circuit::tree_tables::TreeTables;
-use crate::device;
 use crate::em::back_off::BackOff;
 use crate::em::{self, EmConfig, Learner};
 use crate::patch::config::HcltConfig;
@@ -18,8 +17,6 @@ use crate::patch::model::{Infer, Learn};
 use crate::run::checkpoint::Named;
 use crate::structure::chow_liu::Parents;
 
-/// Examples that are worth a thread.
-const LEAST: i64 = 16;
 /// How far the tables of a re-seeded tree are moved: every entry by up to this share of itself.
 const RESEEDED: f64 = 0.2;
 
@@ -168,15 +165,6 @@ impl HcltPatches {
         });
         let back_off = config.back_off.map(|b| BackOff::new(b, &forest.circuit, &marginals));
         Learner::new(config, self.config.inputs, examples, &forest.circuit, marginals).with_back_off(back_off)
-    }
-
-    /// First number and count of the examples of every part, as many parts as there are threads without a forest of their
-    /// own.
-    pub(super) fn parts(&self, examples: i64) -> Vec<(i64, i64)> {
-        let parts = if self.forests.len() == 1 { device::parts(self.device()) as i64 } else { 1 };
-        let parts = parts.min((examples / LEAST).max(1));
-        let size = (examples + parts - 1).div_euclid(parts).max(1);
-        (0..examples.max(1)).step_by(size as usize).map(|start| (start, size.min(examples - start))).collect()
     }
 
     pub(super) fn trees_tensor(&self) -> Tensor {

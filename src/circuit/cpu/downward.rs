@@ -1,0 +1,97 @@
+//! The downward pass over one tree for a block of examples: the flows of [`crate::circuit::flows`], region by region, in place
+//! of the messages.
+
+use multiversion::multiversion;
+use multiversion::target::match_target;
+
+use super::counts::Counts;
+use super::kernels::{self, padded};
+use super::program::{Leaf, Step, Tree};
+use super::tables::Tables;
+use super::upward::{Messages, Seen};
+
+/// Add the flows of the block-th block of a tree to the counts; `weights` `[examples, heads]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn downward(
+    tree: &Tree,
+    tables: &Tables<'_>,
+    seen: &Seen<'_>,
+    weights: &[f32],
+    messages: &mut Messages,
+    (counts, block): (&Counts<'_>, usize),
+) {
+    match_target! {
+        "x86_64+avx2+fma" => walk::<true>(tree, tables, seen, weights, messages, (counts, block)),
+        _ => walk::<{ cfg!(target_arch = "aarch64") }>(tree, tables, seen, weights, messages, (counts, block)),
+    }
+}
+
+#[inline(always)]
+fn walk<const FMA: bool>(
+    tree: &Tree,
+    tables: &Tables<'_>,
+    seen: &Seen<'_>,
+    weights: &[f32],
+    messages: &mut Messages,
+    (counts, block): (&Counts<'_>, usize),
+) {
+    let examples = seen.chosen.len();
+    let Messages { regions, sums, .. } = messages;
+    for step in tree.steps.iter().rev() {
+        let (width, above) = (padded(step.states), padded(step.above));
+        let ratio = &mut sums[step.kept.sums * examples..][..above * examples];
+        match step.parent {
+            Some(parent) => {
+                let flow = &regions[tree.steps[parent].kept.message * examples..][..above * examples];
+                ratio.iter_mut().zip(flow).for_each(|(s, flow)| *s = flow / s.max(f32::MIN_POSITIVE));
+            }
+            None => begin(step, weights, ratio),
+        }
+        let message = &mut regions[step.kept.message * examples..][..width * examples];
+        let mut edges = counts.turn(&step.table, block);
+        kernels::add_outer::<FMA>((ratio, above), (message, width), (edges.sums(), step.states));
+        drop(edges);
+        let table = (tables.downward(step.table.table), step.above);
+        kernels::product::<FMA>((ratio, above), table, (message, width), |m, x| m * x);
+        if let Some(leaf) = &step.leaf {
+            add_inputs(step, leaf, seen, message, counts.turn(&leaf.table, block).sums());
+        }
+    }
+}
+
+/// Q of a root: the weight over S; nothing where a root without likelihood (hard zeros) has no flow.
+#[inline(always)]
+fn begin(step: &Step, weights: &[f32], ratio: &mut [f32]) {
+    for (sums, weights) in ratio.chunks_exact_mut(padded(step.above)).zip(weights.chunks_exact(step.above)) {
+        for (s, weight) in sums.iter_mut().zip(weights) {
+            *s = if *s > 0.0 { weight / s.max(f32::MIN_POSITIVE) } else { 0.0 };
+        }
+    }
+}
+
+/// Add the flow of every example to the row that it read.
+#[inline(always)]
+fn add_inputs(step: &Step, leaf: &Leaf, seen: &Seen<'_>, flows: &[f32], counts: &mut [f32]) {
+    let rows = seen.rows(leaf).map(|row| row - leaf.first);
+    match step.states {
+        8 => add::<8>(flows, rows, counts),
+        16 => add::<16>(flows, rows, counts),
+        32 => add::<32>(flows, rows, counts),
+        64 => add::<64>(flows, rows, counts),
+        states => {
+            for (flow, row) in flows.chunks_exact(padded(states)).zip(rows) {
+                counts[row * states..][..states].iter_mut().zip(flow).for_each(|(count, flow)| *count += flow);
+            }
+        }
+    }
+}
+
+/// The same for a number of states that is known to the compiler.
+#[inline(always)]
+fn add<const STATES: usize>(flows: &[f32], rows: impl Iterator<Item = usize>, counts: &mut [f32]) {
+    let counts = counts.as_chunks_mut::<STATES>().0;
+    for (flow, row) in flows.as_chunks::<STATES>().0.iter().zip(rows) {
+        let count = counts[row];
+        counts[row] = std::array::from_fn(|k| count[k] + flow[k]);
+    }
+}
