@@ -7,6 +7,9 @@
 //! For float32 on the CPU and discrete inputs. Circuits on a GPU, in float64 or with soft evidence, and questions that need
 //! every message, have libtorch's passes.
 
+// The loops must be compiled anew for each set of instructions that the machine may have, into the functions that choose one.
+#![allow(clippy::inline_always)]
+
 pub mod kernels;
 pub mod program;
 pub mod memory;
@@ -61,6 +64,7 @@ struct Counting<'a> {
 
 impl Walk {
     /// For circuits that can be walked.
+    #[must_use]
     pub fn new(graph: &RegionGraph, plan: &Plan, kind: Kind, device: Device) -> Option<Self> {
         if kind != Kind::Float || device != Device::Cpu {
             return None;
@@ -75,10 +79,11 @@ impl Walk {
     }
 
     /// log p(evidence) in nats under every head of every tree: float64 `[B, T * heads]`; none for soft evidence.
+    #[must_use]
     pub fn log_likelihood(&self, evidence: &Evidence, parameters: &Parameters) -> Option<Tensor> {
         let all: Vec<usize> = (0..evidence.examples as usize).collect();
-        let blocks = (0..self.program.trees.len()).flat_map(|tree| blocks(tree, &all)).collect();
-        self.run(evidence, parameters, blocks, None)
+        let blocks: Vec<Block> = (0..self.program.trees.len()).flat_map(|tree| blocks(tree, &all)).collect();
+        self.run(evidence, parameters, &blocks, None)
     }
 
     /// Add the flows of a batch with `weights` `[B, T * heads]` to `sums`; returns what [`Walk::log_likelihood`] does, but not
@@ -98,10 +103,10 @@ impl Walk {
             let mine = rows.map(|(b, row)| (b, &row[tree * self.heads..][..self.heads]));
             mine.filter(|(_, weights)| weights.iter().any(|w| *w != 0.0)).map(|(b, _)| b).collect::<Vec<_>>()
         };
-        let blocks = (0..self.program.trees.len()).flat_map(|tree| blocks(tree, &weighty(tree))).collect();
+        let blocks: Vec<Block> = (0..self.program.trees.len()).flat_map(|tree| blocks(tree, &weighty(tree))).collect();
         let slices = sums.edges.iter_mut().chain(&mut sums.inputs).map(numbers_mut::<f32>);
         let counting = Counting { weights, counts: Counts::new(slices, &self.program.tables) };
-        self.run(evidence, parameters, blocks, Some(&counting))
+        self.run(evidence, parameters, &blocks, Some(&counting))
     }
 
     /// Walk all blocks, shared out over threads in their order.
@@ -109,7 +114,7 @@ impl Walk {
         &self,
         evidence: &Evidence,
         parameters: &Parameters,
-        blocks: Vec<Block>,
+        blocks: &[Block],
         counting: Option<&Counting>,
     ) -> Option<Tensor> {
         let (values, per_tree) = match &evidence.input {

@@ -11,6 +11,7 @@ pub const PANEL: usize = 2 * LANES;
 pub const ROWS: usize = 4;
 
 /// Numbers in a row of so many states.
+#[must_use]
 pub fn padded(states: usize) -> usize {
     states.next_multiple_of(LANES)
 }
@@ -143,6 +144,8 @@ pub fn rescale(message: &mut [f32], width: usize, exponents: &mut [i32]) {
         let biased = (sum.to_bits() >> 23).min(253);
         *exponent += biased as i32 - 127;
         let inverse = f32::from_bits((254 - biased) << 23);
-        row.iter_mut().for_each(|x| *x *= inverse);
+        for x in row {
+            *x *= inverse;
+        }
     }
 }

@@ -20,6 +20,7 @@ unsafe impl Number for i64 {
 }
 
 /// All numbers of a contiguous tensor of the CPU. Nothing may write to its memory as long as they are read.
+#[must_use]
 pub fn numbers<T: Number>(tensor: &Tensor) -> &[T] {
     match length::<T>(tensor) {
         0 => &[],

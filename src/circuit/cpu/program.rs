@@ -89,6 +89,7 @@ pub struct Leaf {
 
 impl Program {
     /// For a circuit whose inputs are discrete and whose trees have tables of their own; none for others.
+    #[must_use]
     pub fn new(graph: &RegionGraph, plan: &Plan) -> Option<Self> {
         let regions = graph.regions();
         if regions.iter().any(|r| r.input.is_some_and(|input| input.kind == InputKind::Soft)) {

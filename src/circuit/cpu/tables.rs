@@ -48,11 +48,13 @@ impl<'a> Tables<'a> {
     }
 
     /// An edge table `[states, parent states]` in panels.
+    #[must_use]
     pub fn upward(&self, table: usize) -> &[f32] {
         &self.packed.upward[self.packed.starts[table][0]..self.packed.starts[table + 1][0]]
     }
 
     /// An edge table `[parent states, states]` in panels.
+    #[must_use]
     pub fn downward(&self, table: usize) -> &[f32] {
         &self.packed.downward[self.packed.starts[table][1]..self.packed.starts[table + 1][1]]
     }
