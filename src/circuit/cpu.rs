@@ -1,7 +1,7 @@
 //! Trees on the CPU: likelihoods and flows in one walk, a block of examples at a time.
 //!
 //! [`super::forward`] and [`super::flows`] evaluate many regions at once, and every step of theirs moves a tensor `[regions,
-//! examples, states]` through memory: on a CPU that takes longer than its arithmetic. Here the messages of [`BLOCK`] examples go
+//! examples, states]` through memory: on a CPU that takes longer than its arithmetic. Here the messages of `BLOCK` examples go
 //! from region to region while they are in the caches. The equations are the same; sums are made in another order.
 //!
 //! For float32 on the CPU and discrete inputs. Circuits on a GPU, in float64 or with soft evidence, and questions that need
