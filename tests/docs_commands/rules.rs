@@ -43,11 +43,12 @@ pub const NOT_RUN: [(&str, &str); 30] = [
     ),
     ("python experiments/teachers/vqvae2.py --random-weights --out weights/vqvae2.pt", "it wants torch for Python"),
     ("scripts/photos.py FOLDER", "it wants scikit-image"),
-    ("import numpy, torch", "it wants torch for Python"),
+    ("import numpy, safetensors.torch, torch", "it wants torch for Python"),
 ];
 
 /// What is put in the place of words that stand for others, one after the other; `#` becomes a number that is used once.
-const WORDS: [(&str, &str); 29] = [
+const WORDS: [(&str, &str); 30] = [
+    ("root=NEW", "root=sets"),
     ("RUN --reading", "runs/photos --reading"),
     ("roundtrip.py RUN", "roundtrip.py runs/mnist"),
     ("RUN RUN...", "runs/a runs/b"),
