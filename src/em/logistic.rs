@@ -6,33 +6,35 @@
 //!
 //! Expected counts by value are sufficient for any family over a finite range, so the flow pass need not know the
 //! family: a step first makes the table it would make for free categoricals, then [`Logistics::project`] replaces it by
-//! the best member of the family it can find (moments and the old parameters as starts, then scoring steps that are kept
-//! only where they raise the expected log-likelihood). Every such step keeps EM's guarantee.
+//! a better member of the family: from the old parameters, or from the moments where those are far away, by a scoring step that
+//! is kept only where it raises the expected log-likelihood. Every such step keeps EM's guarantee.
+
+pub mod fit;
 
 use std::ops::Range;
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::circuit::Circuit;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::Plan;
-use crate::circuit::{Circuit, FLOOR};
-use crate::require;
 use crate::run::checkpoint::Named;
+use crate::{device, require};
+use fit::Fit;
 
 /// Names of means and log-scales in a checkpoint.
 const NAMES: [&str; 2] = ["mean", "log_scale"];
-const STEPS: usize = 4;
-const SMALLEST_LOG_SCALE: f64 = -3.0;
 
 /// Mean and log-scale of every input distribution, `[tables, states]` each, by pool and segment.
 #[derive(Debug)]
 pub struct Logistics {
-    fits: Vec<Vec<Fit>>,
+    fits: Vec<Vec<Fits>>,
 }
 
+/// Those of a segment, float64 `[tables, states]` on the CPU.
 #[derive(Debug)]
-struct Fit {
+struct Fits {
     mean: Tensor,
     log_scale: Tensor,
 }
@@ -44,7 +46,7 @@ impl Logistics {
         let _guard = tch::no_grad_guard();
         let of = |pool: usize| {
             let inputs = &circuit.parameters().inputs[pool];
-            circuit.plan().input_pools[pool].segments.iter().map(|s| Fit::moments(&s.values(inputs))).collect()
+            circuit.plan().input_pools[pool].segments.iter().map(|s| Fits::moments(&s.values(inputs))).collect()
         };
         Self { fits: (0..circuit.plan().input_pools.len()).map(of).collect() }
     }
@@ -54,9 +56,7 @@ impl Logistics {
         circuit.update(|parameters: &mut Parameters, plan: &Plan| {
             for ((fits, inputs), pool) in self.fits.iter_mut().zip(&mut parameters.inputs).zip(&plan.input_pools) {
                 for (fit, segment) in fits.iter_mut().zip(&pool.segments) {
-                    let mut values = segment.values(inputs);
-                    fit.improve(&values.to_kind(Kind::Double));
-                    values.copy_(&fit.log_table(segment.categories).exp());
+                    fit.improve(&mut segment.values(inputs));
                 }
             }
         });
@@ -107,83 +107,67 @@ impl Logistics {
     }
 }
 
-impl Fit {
-    /// Mean and scale by the first two moments of a table `[tables, categories, states]`.
+impl Fits {
+    /// Those of the moments of a table `[tables, categories, states]`.
     fn moments(table: &Tensor) -> Self {
-        let table = table.to_kind(Kind::Double);
-        let x = Tensor::arange(table.size()[1], (Kind::Double, table.device())).unsqueeze(-1);
-        let mean = (&table * &x).sum_dim_intlist(1, false, Kind::Double);
-        let variance = (&table * (&x - mean.unsqueeze(1)).square()).sum_dim_intlist(1, false, Kind::Double);
-        let scale = variance.clamp_min(1e-4).sqrt() * (3f64.sqrt() / std::f64::consts::PI);
-        Self { mean, log_scale: scale.log().clamp_min(SMALLEST_LOG_SCALE) }
+        let targets = Targets::new(table);
+        let fits = (0..targets.count()).map(|i| Fit::moments(&targets.of(i))).collect::<Vec<_>>();
+        Self::from_vec(&fits, targets.states)
     }
 
-    /// log p(x) for every value: `[tables, categories, states]`, normalised and nowhere below the floor.
-    fn log_table(&self, categories: i64) -> Tensor {
-        let (below, above) = self.tails(categories);
-        // F(b) - F(a) without cancellation on the right-hand side: where both are large use F(-a) - F(-b).
-        let flip = below.gt(0.0);
-        let p =
-            (above.neg().where_self(&flip, &below).sigmoid() - below.neg().where_self(&flip, &above).sigmoid()).abs();
-        let p = p.clamp_min(FLOOR);
-        let total = p.sum_dim_intlist(1, true, Kind::Double);
-        (p / total).log()
+    fn from_vec(fits: &[Fit], states: usize) -> Self {
+        let tensor = |of: fn(&Fit) -> f64| {
+            Tensor::from_slice(&fits.iter().map(of).collect::<Vec<_>>()).view([-1, states as i64])
+        };
+        Self { mean: tensor(|fit| fit.mean), log_scale: tensor(|fit| fit.log_scale) }
     }
 
-    /// Arguments of the logistic function at the lower and upper end of every value's interval.
-    fn tails(&self, categories: i64) -> (Tensor, Tensor) {
-        let x = Tensor::arange(categories, (Kind::Double, self.mean.device())).unsqueeze(-1);
-        let scale = self.log_scale.exp().unsqueeze(1);
-        let centred = x - self.mean.unsqueeze(1);
-        let below: Tensor = (&centred - 0.5) / &scale;
-        let above: Tensor = (&centred + 0.5) / &scale;
-        let _ = below.narrow(1, 0, 1).fill_(f64::NEG_INFINITY);
-        let _ = above.narrow(1, categories - 1, 1).fill_(f64::INFINITY);
-        (below, above)
+    /// Make every fit better under a table `[tables, categories, states]`, which becomes that of the fits.
+    fn improve(&mut self, table: &mut Tensor) {
+        let targets = Targets::new(table);
+        let [mean, log_scale] = [&self.mean, &self.log_scale].map(|t| Vec::<f64>::try_from(t.flatten(0, 1)));
+        let old: Vec<Fit> = mean
+            .into_iter()
+            .flatten()
+            .zip(log_scale.into_iter().flatten())
+            .map(|(mean, log_scale)| Fit { mean, log_scale })
+            .collect();
+        let parts: Vec<_> = (0..old.len()).step_by(targets.states).collect();
+        let done = device::spread(Device::Cpu, parts, |first| {
+            let fit = |i: usize| old[i].improved(&targets.of(i));
+            (first..first + targets.states).map(fit).unzip::<Fit, Vec<f64>, Vec<Fit>, Vec<Vec<f64>>>()
+        });
+        let (fits, tables): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        *self = Self::from_vec(&fits.concat(), targets.states);
+        let flat = tables.into_iter().flatten().flatten().collect::<Vec<f64>>();
+        let size = [-1, targets.states as i64, targets.categories as i64];
+        table.copy_(&Tensor::from_slice(&flat).view(size).transpose(1, 2));
+    }
+}
+
+/// Target probabilities `[tables, categories, states]`.
+struct Targets {
+    numbers: Vec<f64>,
+    categories: usize,
+    states: usize,
+}
+
+impl Targets {
+    fn new(table: &Tensor) -> Self {
+        let [categories, states] = [1, 2].map(|d| table.size()[d] as usize);
+        let numbers = Vec::try_from(table.to_device(Device::Cpu).to_kind(Kind::Double).reshape([-1]));
+        Self { numbers: numbers.expect("numbers of a table"), categories, states }
     }
 
-    /// Expected log-likelihood under target probabilities: `[tables, states]`.
-    fn objective(&self, target: &Tensor) -> Tensor {
-        (target * self.log_table(target.size()[1])).sum_dim_intlist(1, false, Kind::Double)
+    /// How many distributions there are.
+    fn count(&self) -> usize {
+        self.numbers.len() / self.categories.max(1)
     }
 
-    fn improve(&mut self, target: &Tensor) {
-        let mut best = self.objective(target);
-        self.keep_better(&Self::moments(target), target, &mut best);
-        for _ in 0..STEPS {
-            let (mean_step, scale_step) = self.scoring_step(target);
-            for shrink in [1.0, 0.25] {
-                let mean = &self.mean + &mean_step * shrink;
-                let log_scale = (&self.log_scale + &scale_step * shrink).clamp_min(SMALLEST_LOG_SCALE);
-                self.keep_better(&Self { mean, log_scale }, target, &mut best);
-            }
-        }
-    }
-
-    /// Take the candidate's parameters where they raise the objective.
-    fn keep_better(&mut self, candidate: &Self, target: &Tensor, best: &mut Tensor) {
-        let objective = candidate.objective(target);
-        let better = objective.gt_tensor(best);
-        self.mean = candidate.mean.where_self(&better, &self.mean);
-        self.log_scale = candidate.log_scale.where_self(&better, &self.log_scale);
-        *best = objective.where_self(&better, best);
-    }
-
-    /// Scoring steps of both parameters: gradient over the second moment of the score, each clamped to one scale.
-    fn scoring_step(&self, target: &Tensor) -> (Tensor, Tensor) {
-        let (below, above) = self.tails(target.size()[1]);
-        let density = |u: &Tensor| (u.sigmoid() * u.neg().sigmoid()).nan_to_num(0.0, None, None);
-        let p = self.log_table(target.size()[1]).exp();
-        let (low, high) = (density(&below), density(&above));
-        let scale = self.log_scale.exp();
-        let by_mean = (&low - &high) / (&p * scale.unsqueeze(1));
-        let by_scale = (&low * below.nan_to_num(0.0, 0.0, 0.0) - &high * above.nan_to_num(0.0, 0.0, 0.0)) / &p;
-        let sum = |t: Tensor| (target * t).sum_dim_intlist(1, false, Kind::Double);
-        let (gm, gs) = (sum(by_mean.shallow_clone()), sum(by_scale.shallow_clone()));
-        let (mm, ss, ms) = (sum(by_mean.square()), sum(by_scale.square()), sum(by_mean * by_scale));
-        let det = (&mm * &ss - ms.square()).clamp_min(1e-12);
-        let mean_step = ((&ss * &gm - &ms * &gs) / &det).maximum(&-&scale).minimum(&scale);
-        let scale_step = ((&mm * &gs - &ms * &gm) / &det).clamp(-1.0, 1.0);
-        (mean_step, scale_step)
+    /// Those of one state of one table, numbered state by state.
+    fn of(&self, i: usize) -> Vec<f64> {
+        let (table, state) = (i / self.states, i % self.states);
+        let table = &self.numbers[table * self.categories * self.states..][..self.categories * self.states];
+        table.iter().skip(state).step_by(self.states).copied().collect()
     }
 }
