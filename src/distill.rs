@@ -6,6 +6,7 @@
 
 pub mod config;
 mod members;
+pub mod likelihoods;
 pub mod lvd;
 pub mod training;
 pub mod growing;

@@ -35,6 +35,9 @@ pub struct LatentTreeConfig {
     pub hidden: Option<usize>,
     /// EM with soft evidence, patch circuits fixed; its pseudocount also smooths the first tables.
     pub em: EmConfig,
+    /// Keep what the patch circuits say about all training patches on the disk while the tree learns, two bytes for every
+    /// patch and cluster, in place of asking them anew in every epoch.
+    pub cache: bool,
 }
 
 /// Codes of the training pictures that a tree is found from.
@@ -56,6 +59,7 @@ impl Default for LatentTreeConfig {
             tying: Tying::Untied,
             hidden: None,
             em: EmConfig { epochs: 1, ..EmConfig::default() },
+            cache: false,
         }
     }
 }

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Tensor};
 
 use super::Session;
+use super::likelihoods::Likelihoods;
 use super::members::Members;
 use super::training::codes;
 use crate::data::batches::Batch;
@@ -109,8 +110,9 @@ pub fn add_tree(
     model: Mixture,
     config: &LatentTreeConfig,
     teachers: Option<&Tensor>,
+    known: Option<&Likelihoods>,
 ) -> Result<Mixture> {
-    let codes = codes(session, &model)?;
+    let codes = known.map_or_else(|| codes(session, &model), |known| known.codes(session, &model))?;
     let clusters = model.patches().clusters();
     let seen = teachers.unwrap_or(&codes);
     let values = seen.max().int64_value(&[]) as usize + 1;

@@ -12,6 +12,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::Session;
+use super::likelihoods::Likelihoods;
 use crate::data::augment::Augment;
 use crate::data::batches::{Batch, Prefetcher, epoch_order};
 use crate::data::view::View;
@@ -32,6 +33,8 @@ pub enum Clusters<'a> {
     Posterior,
     /// Given: int64 `[N, L]` for the training pictures in order.
     Given(&'a Tensor),
+    /// By their posterior under patch circuits that stay as they are and have said all they have to say.
+    Kept(&'a Likelihoods),
 }
 
 /// Micro-batches of pictures read ahead.
@@ -127,7 +130,7 @@ impl Loop<'_, '_> {
             step += 1;
             if step == (epoch + 1) * self.steps_per_epoch {
                 // A given cluster may be as small as it likes: only clusters that the model chose can lose their data.
-                if matches!(clusters, Clusters::Posterior) {
+                if !matches!(clusters, Clusters::Given(_)) {
                     self.reseed(training, epoch)?;
                 }
                 self.finish_epoch(training, epoch, nats, batches.seconds_waited())?;
@@ -231,6 +234,13 @@ fn accumulate(
             };
             Ok(Nats { sum: -total, numbers: seen })
         }
+        Clusters::Kept(likelihoods) => {
+            let known = likelihoods.of(&some.indices, training.model.patches().device());
+            let total = training.accumulate_likelihoods(&known)?.sum(Kind::Double).double_value(&[]);
+            // Bits per dimension are told where all dimensions were seen.
+            let numbers = some.observed.is_none().then(|| some.indices.len() * training.model.view().dimensions());
+            Ok(numbers.map_or_else(Nats::default, |numbers| Nats { sum: -total, numbers }))
+        }
         Clusters::Given(codes) => {
             let model = &*training.model;
             let patches = model.evidence(&some.pixels, model.readings()[0], noise)?;
@@ -282,6 +292,18 @@ fn observed(model: &Mixture, view: &View, patches: PatchEvidence, mask: Option<&
         Some(mask) => model.observe_in(view, patches, &Mask::new(mask)?),
         None => Ok(patches),
     }
+}
+
+/// What one pass of a model over all training pictures says about their patches, kept in the stage's folder.
+///
+/// # Errors
+/// Faults of data and disk.
+pub fn likelihoods(session: &Session, model: &Mixture) -> Result<Likelihoods> {
+    Likelihoods::kept(session, model, |batch| {
+        let draws = Draws { seed: session.seed, purpose: "noise of codes", pass: 0, pictures: &batch.indices };
+        let patches = model.evidence(&batch.pixels, model.readings()[0], &draws)?;
+        observed(model, model.view(), patches, batch.observed.as_ref())
+    })
 }
 
 /// Score of the first validation pictures.

@@ -9,6 +9,7 @@ use super::baselines::BaselinesConfig;
 use super::protocol::Protocol;
 use crate::color::ColorSpace;
 use crate::data::DataConfig;
+use crate::data::augment::Augment;
 use crate::distill::config::DistillConfig;
 use crate::distill::growing::config::GrowingConfig;
 use crate::em::Rule;
@@ -112,6 +113,9 @@ impl Config {
         if self.data.mask.is_some() {
             self.check_missing(problems);
         }
+        let same = self.distill.augment == Augment::default() || !self.distill.tree.cache;
+        let message = "expected false where distill.augment changes pictures: they are other pictures in every epoch";
+        problems.check(same, "distill.tree.cache", message);
         for (name, value) in [("micro_batch", self.compute.micro_batch), ("watched", self.compute.watched)] {
             problems.check(value > 0, format!("compute.{name}"), "expected at least 1, found 0");
         }
@@ -143,6 +147,8 @@ impl Config {
         if self.patch.context > 0 {
             self.check_context(gaussian, problems);
         }
+        let message = "expected false where patch.family.kind is gaussian: patches get other noise in every epoch";
+        problems.check(!self.distill.tree.cache, "distill.tree.cache", message);
         let (d, b) = (&self.distill, &self.baselines);
         let mut trained = vec![("distill.hard", &d.hard), ("distill.soft", &d.soft), ("distill.joint", &d.joint)];
         trained.extend(d.growing.iter().map(|growing| ("distill.growing.em", growing.em())));

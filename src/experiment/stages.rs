@@ -16,7 +16,7 @@ use super::{assigning, taken, teaching};
 use crate::distill::Session;
 use crate::distill::growing::{Given, grow};
 use crate::distill::lvd;
-use crate::distill::training::{Clusters, train, watch};
+use crate::distill::training::{Clusters, likelihoods, train, watch};
 use crate::em::EmConfig;
 use crate::group::Alone;
 use crate::latent_tree::Codes;
@@ -216,10 +216,12 @@ impl<'a> Conductor<'a> {
             Codes::Teacher | Codes::Posterior => None,
         };
         let mut session = self.session(Stage::Tree, folder);
+        let known = if config.cache { Some(likelihoods(&session, &model)?) } else { None };
         if !has_tree {
-            model = lvd::add_tree(&session, model, config, teachers.as_ref())?;
+            model = lvd::add_tree(&session, model, config, teachers.as_ref(), known.as_ref())?;
         }
-        train(&mut session, &mut model, PRIOR, &config.em, &Clusters::Posterior)?;
+        let clusters = known.as_ref().map_or(Clusters::Posterior, Clusters::Kept);
+        train(&mut session, &mut model, PRIOR, &config.em, &clusters)?;
         finish(whole, Stage::Tree, &session, &model)
     }
 

@@ -76,19 +76,34 @@ impl<'a> Training<'a> {
     /// When the patches do not fit.
     pub fn accumulate(&mut self, patches: &PatchEvidence) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let log_likelihood = self.model.patch_log_likelihood(patches)?;
-        let (total, posterior) = match (&self.model.prior, &mut self.tree) {
+        let (total, posterior) = self.accumulate_prior(&self.model.patch_log_likelihood(patches)?)?;
+        self.add(patches, &posterior)?;
+        Ok(total)
+    }
+
+    /// Statistics of p(z) from log p(patch | cluster) `[B, L, K]`, where patch circuits do not learn; log p(x) `[B]`.
+    ///
+    /// # Errors
+    /// When the shape does not fit the prior.
+    pub fn accumulate_likelihoods(&mut self, log_likelihood: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let (total, posterior) = self.accumulate_prior(log_likelihood)?;
+        let _ = self.count_weights(&posterior);
+        Ok(total)
+    }
+
+    /// Statistics of a latent tree that learns; log p(x) `[B]` and the posterior of the clusters `[B, L, K]`.
+    fn accumulate_prior(&mut self, log_likelihood: &Tensor) -> Result<(Tensor, Tensor)> {
+        match (&self.model.prior, &mut self.tree) {
             (Prior::Tree(tree), Some((_, statistics))) => {
-                let messages = tree.forward(&Evidence::soft(&log_likelihood, tree.plan())?, true)?;
+                let messages = tree.forward(&Evidence::soft(log_likelihood, tree.plan())?, true)?;
                 let ones = messages.log_likelihood.ones_like();
                 let posterior =
                     tree.flows(&messages, &ones, statistics).context("a latent tree reads soft evidence")?;
-                (messages.log_likelihood.squeeze_dim(-1), posterior)
+                Ok((messages.log_likelihood.squeeze_dim(-1), posterior))
             }
-            _ => self.model.posterior(&log_likelihood)?,
-        };
-        self.add(patches, &posterior)?;
-        Ok(total)
+            _ => self.model.posterior(log_likelihood),
+        }
     }
 
     /// Statistics of patches `[B, L, D]` whose clusters `[B, L]` are given.
@@ -104,9 +119,7 @@ impl<'a> Training<'a> {
 
     fn add(&mut self, patches: &PatchEvidence, posterior: &Tensor) -> Result<()> {
         let (b, l, _) = patches.values().size3()?;
-        let posterior = posterior.reshape([b * l, self.model.patches.clusters() as i64]);
-        let weights = posterior.sum_dim_intlist(0, false, Kind::Double);
-        self.weights += &weights;
+        let posterior = self.count_weights(posterior);
         if self.parts.patches {
             let threshold = self.model.patches.truncation();
             let left_out = (&posterior * posterior.lt(threshold)).sum(Kind::Double).double_value(&[]);
@@ -114,6 +127,13 @@ impl<'a> Training<'a> {
             self.model.patches.accumulate(&patches.flat(), &posterior)?;
         }
         Ok(())
+    }
+
+    /// Add to the clusters' weights; the posterior by patch `[B * L, K]`.
+    fn count_weights(&mut self, posterior: &Tensor) -> Tensor {
+        let posterior = posterior.reshape([-1, self.model.patches.clusters() as i64]);
+        self.weights += &posterior.sum_dim_intlist(0, false, Kind::Double);
+        posterior
     }
 
     /// Hand out every tensor that has to be summed over all parts of the data before the next step: of the patch circuits,

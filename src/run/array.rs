@@ -4,7 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ndarray_npy::{ViewNpyExt, write_zeroed_npy};
+use ndarray_npy::{ViewElement, ViewNpyExt, write_zeroed_npy};
 use tch::{Device, Kind, Tensor};
 use tempfile::NamedTempFile;
 
@@ -34,7 +34,8 @@ impl ArrayWriter {
         Self { path: path.to_owned(), rows, begun: None }
     }
 
-    /// Write the next rows: float32, int64 or bytes, `[n, ..]`, all of the kind and size of the first.
+    /// Write the next rows: float32, int64, bytes, or half floats as the 16-bit integers that their bits stand for;
+    /// `[n, ..]`, all of the kind and size of the first.
     ///
     /// # Errors
     /// When the file cannot be written, or there are more rows than were announced.
@@ -52,6 +53,7 @@ impl ArrayWriter {
         match rows.kind() {
             Kind::Int64 => write_zeroed_npy::<i64, _>(file.as_file(), shape.as_slice())?,
             Kind::Uint8 => write_zeroed_npy::<u8, _>(file.as_file(), shape.as_slice())?,
+            Kind::Half => write_zeroed_npy::<i16, _>(file.as_file(), shape.as_slice())?,
             _ => write_zeroed_npy::<f32, _>(file.as_file(), shape.as_slice())?,
         }
         let left = shape.iter().product::<usize>() * rows.kind().elt_size_in_bytes();
@@ -82,39 +84,69 @@ impl Begun {
     }
 }
 
-/// An array of float32 `[.., F]` in a mapped file.
+/// An array `[N, ..]` in a mapped file.
 pub struct MappedArray {
     source: Source,
     /// Bytes of the file before the numbers.
     header: usize,
-    /// Numbers of a row: F.
-    width: usize,
+    shape: Vec<usize>,
+    kind: Kind,
 }
 
-/// Bytes of a number.
-const FLOAT: usize = size_of::<f32>();
-
 impl MappedArray {
-    /// What an [`ArrayWriter`] wrote.
+    /// Float32 that an [`ArrayWriter`] wrote.
     ///
     /// # Errors
     /// When there is no such file, or it holds something else.
     pub fn open(path: &Path) -> Result<Self> {
-        let source = source::map(path)?;
-        let bytes = (*source).as_ref();
-        let view = ndarray::ArrayViewD::<f32>::view_npy(bytes);
-        let view = view.with_context(|| format!("{}: not the array that was written", path.display()))?;
-        let (header, width) = (bytes.len() - view.len() * FLOAT, view.shape().last().copied().unwrap_or(1));
-        Ok(Self { source, header, width })
+        Self::of::<f32>(path, Kind::Float)
     }
 
-    /// All rows, so many at a time (the last time maybe fewer): `[n, F]` on the CPU.
+    /// Half floats that an [`ArrayWriter`] wrote.
+    ///
+    /// # Errors
+    /// As [`MappedArray::open`].
+    pub fn open_halves(path: &Path) -> Result<Self> {
+        Self::of::<i16>(path, Kind::Half)
+    }
+
+    fn of<T: ViewElement>(path: &Path, kind: Kind) -> Result<Self> {
+        let source = source::map(path)?;
+        let bytes = (*source).as_ref();
+        let view = ndarray::ArrayViewD::<T>::view_npy(bytes);
+        let view = view.with_context(|| format!("{}: not the array that was written", path.display()))?;
+        let (header, shape) = (bytes.len() - view.len() * size_of::<T>(), view.shape().to_vec());
+        Ok(Self { source, header, shape, kind })
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// All rows of the last dimension F, so many at a time (the last time maybe fewer): `[n, F]` on the CPU.
     pub fn chunks(&self, rows: usize) -> impl Iterator<Item = Tensor> {
-        let row = self.width * FLOAT;
-        (*self.source).as_ref()[self.header..].chunks(rows * row).map(move |some| {
-            let size = [some.len() / row, self.width].map(|n| n as i64);
-            Tensor::from_data_size(some, &size, Kind::Float)
+        let width = self.shape.last().copied().unwrap_or(1);
+        let row = width * self.kind.elt_size_in_bytes();
+        self.bytes().chunks(rows * row).map(move |some| {
+            let size = [some.len() / row, width].map(|n| n as i64);
+            Tensor::from_data_size(some, &size, self.kind)
         })
+    }
+
+    /// Some rows of the first dimension, in the order in which they are named: `[n, ..]` on the CPU.
+    #[must_use]
+    pub fn rows(&self, rows: &[usize]) -> Tensor {
+        let row = self.shape[1..].iter().product::<usize>() * self.kind.elt_size_in_bytes();
+        let bytes: Vec<u8> = rows.iter().flat_map(|&r| &self.bytes()[r * row..][..row]).copied().collect();
+        let size: Vec<i64> = [rows.len()].iter().chain(&self.shape[1..]).map(|&n| n as i64).collect();
+        Tensor::from_data_size(&bytes, &size, self.kind)
+    }
+
+    /// The numbers.
+    fn bytes(&self) -> &[u8] {
+        &(*self.source).as_ref()[self.header..]
     }
 }
 
@@ -136,6 +168,20 @@ mod tests {
         let read: Vec<Tensor> = MappedArray::open(&path).unwrap().chunks(4).collect();
         assert_eq!(read.iter().map(|some| some.size()[0]).collect::<Vec<_>>(), [4, 4, 2]);
         assert_eq!(Tensor::cat(&read, 0), all.reshape([10, 3]));
+    }
+
+    #[test]
+    fn half_floats_come_back_by_rows_in_any_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("halves.npy");
+        let all = (Tensor::arange(24, (Kind::Float, Device::Cpu)) * -0.25).reshape([4, 3, 2]).to_kind(Kind::Half);
+        let mut writer = ArrayWriter::new(&path, 4);
+        writer.append(&all).unwrap();
+        assert_eq!(writer.finish().unwrap(), Some(vec![4, 3, 2]));
+        let array = MappedArray::open_halves(&path).unwrap();
+        assert_eq!(array.shape(), [4, 3, 2]);
+        assert_eq!(array.rows(&[2, 0, 3]), all.index_select(0, &Tensor::from_slice(&[2i64, 0, 3])));
+        assert!(MappedArray::open(&path).is_err());
     }
 
     #[test]

@@ -309,6 +309,9 @@ fn what_does_not_go_with_gaussians_is_told_before_anything_runs() {
     assert!(rule.contains("distill.joint.rule: expected kind decayed"), "{rule}");
     let apart = plan(&["patch.family.scale_groups=luma_chroma"]);
     assert!(apart.contains("patch.family.scale_groups: expected one: this color does not keep luma"), "{apart}");
+    let cache = plan(&["distill.tree.cache=true", "distill.augment.mirrors=true"]);
+    assert!(cache.contains("distill.tree.cache: expected false where patch.family.kind is gaussian"), "{cache}");
+    assert!(cache.contains("distill.tree.cache: expected false where distill.augment changes pictures"), "{cache}");
     let family = error(tiny().path(), &["plan", "tiny.yaml", "--set", "transform=cdf53"], 2);
     assert!(family.contains("transform: expected none or cdf53_integer for circuits over integers"), "{family}");
 }

@@ -232,3 +232,21 @@ fn a_pixel_teacher_is_a_row_and_a_run_of_its_own_that_is_the_run_with_such_a_tea
     );
     assert!(other.contains("baselines.pixel_teacher.patch: expected 4 as in patch.size, found 2"), "{other}");
 }
+
+#[test]
+fn a_tree_learns_from_kept_likelihoods_what_it_learns_from_those_made_anew() {
+    let folder = tiny();
+    let measured = |cache: &str| -> Vec<f64> {
+        let _ = run(folder.path(), &["distill.tree.em={epochs: 2, batch: 64}", cache]);
+        let lines = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of = |line: Value| [line["valid_bpd"].as_f64(), line["train_bpd"].as_f64()];
+        lines.filter(|line| line["stage"] == "tree").flat_map(of).flatten().collect()
+    };
+    let [anew, kept] = ["distill.tree.cache=false", "distill.tree.cache=true"].map(measured);
+    // Validation before and after both epochs, training in both.
+    assert_eq!((anew.len(), kept.len()), (5, 5));
+    assert!(anew.iter().zip(&kept).all(|(a, b)| (a - b).abs() < 1e-3) && anew != kept, "{anew:?} {kept:?}");
+    let left = std::fs::read_dir(folder.path().join("run/tree")).unwrap().map(|file| file.unwrap().file_name());
+    assert!(left.map(|name| name.into_string().unwrap()).all(|name| !name.ends_with(".npy")));
+}
