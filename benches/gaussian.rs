@@ -1,4 +1,5 @@
-//! Speed of Gaussian patches on the CPU, as a share of this machine's matrix products in the same run.
+//! Speed of Gaussian patches, as a share of this machine's matrix products in the same run; on the CPU, or with
+//! `--device cuda` on a GPU.
 //!
 //! An E-step (log-likelihoods under all components) and an EM step (E-step, posterior-weighted statistics, M-step) of
 //! patches of 8 x 8 x 3 numbers. Flops that count: the triangle of every whitening, D^2 for a patch and component, and
@@ -13,7 +14,7 @@ use lvd::em::EmConfig;
 use lvd::patch::config::GaussianConfig;
 use lvd::patch::gaussian::start;
 use lvd::patch::{Infer, Learn};
-use lvd::{device, random};
+use lvd::random;
 use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 use timing::median;
@@ -26,18 +27,15 @@ const MICRO: usize = 16;
 const REPEATS: usize = 5;
 
 fn main() {
-    device::keep_freed_memory();
+    let device = timing::device();
     let _guard = tch::no_grad_guard();
-    println!(
-        "{} threads; {PATCHES} patches of {DIMENSIONS} numbers a micro-batch, {MICRO} of them a step",
-        tch::get_num_threads()
-    );
+    println!("{PATCHES} patches of {DIMENSIONS} numbers a micro-batch, {MICRO} of them a step");
     println!(
         "{:>10} {:>12} {:>10} {:>10} {:>12} {:>10} {:>8} {:>8} {:>8}",
         "components", "E patches/s", "GFLOP/s", "gemm", "EM patches/s", "GFLOP/s", "kept", "E/gemm", "EM/gemm"
     );
     for components in [16, 64, 256] {
-        measure(components);
+        measure(components, device);
     }
 }
 
@@ -56,15 +54,14 @@ fn patches(count: i64, seed: u64) -> Tensor {
     Tensor::from_slice(&out).view([count, DIMENSIONS])
 }
 
-fn measure(components: i64) {
+fn measure(components: i64, device: Device) {
     let members: Vec<Tensor> = (0..components).map(|k| patches(1000, k as u64)).collect();
     let ranges = vec![(0, 255); DIMENSIONS as usize];
-    let mut model =
-        start::from_members(&GaussianConfig::default(), &members, &ranges, Device::Cpu).expect("enough patches");
-    let x = patches(PATCHES, 1 << 20);
+    let mut model = start::from_members(&GaussianConfig::default(), &members, &ranges, device).expect("enough patches");
+    let x = patches(PATCHES, 1 << 20).to_device(device);
     let seen = model.complete(&x);
-    let whitener = Tensor::rand([DIMENSIONS, DIMENSIONS], (Kind::Float, Device::Cpu));
-    let gemm = median(REPEATS, || {
+    let whitener = Tensor::rand([DIMENSIONS, DIMENSIONS], (Kind::Float, device));
+    let gemm = median(device, REPEATS, || {
         for _ in 0..components {
             let _ = black_box(x.matmul(&whitener));
         }
@@ -72,12 +69,12 @@ fn measure(components: i64) {
     // A whitening's triangle has half the D^2 multiplications and additions of a plain product.
     let square = (PATCHES * DIMENSIONS * DIMENSIONS) as f64 / 1e9;
     let rate = 2.0 * square * components as f64 / gemm;
-    let expectation = median(REPEATS, || {
+    let expectation = median(device, REPEATS, || {
         let _ = black_box(model.log_likelihood(&seen).expect("patches fit"));
     });
     model.begin(&EmConfig::default(), 6e5);
     let mut kept = 0.0;
-    let whole = median(REPEATS, || {
+    let whole = median(device, REPEATS, || {
         for _ in 0..MICRO {
             let posterior = model.log_likelihood(&seen).expect("patches fit").softmax(1, Kind::Float);
             kept = posterior.ge(1e-3).sum(Kind::Int64).double_value(&[]) / PATCHES as f64;

@@ -1,11 +1,14 @@
-//! Speed of the circuit engine on the CPU, as ratios inside one run.
+//! Speed of the circuit engine, as ratios inside one run; on the CPU, or with `--device cuda` on a GPU.
 //!
 //! 1. An EM step of hidden Chow-Liu trees over 784 variables with 256 categories, 256 examples, against its matrix products.
 //! 2. A forest of patch circuits: likelihoods alone, and with flows and statistics.
 //!
-//! Everything by libtorch's passes and by the walk, which take turns.
+//! Everything by libtorch's passes and, on the CPU, by the walk, which take turns. On a GPU also: for how much of an E-step
+//! the GPU is at work, and how long it waits for the next operation.
 //!
 //! Medians; nothing here is a test. Notes and history: `benches/NOTES.md`.
+
+mod timing;
 
 use std::hint::black_box;
 
@@ -14,50 +17,24 @@ use lvd::circuit::evidence::Evidence;
 use lvd::circuit::flows::Statistics;
 use lvd::circuit::plan::Block;
 use lvd::em::{self, EmConfig, InputFamily, Learner};
+use lvd::random;
 use lvd::structure::chow_liu::{self, Parents};
 use lvd::structure::hclt;
-use lvd::{device, random};
 use rand::{Rng, RngExt};
-use rustix::time::ClockId;
 use tch::{Device, Kind, Tensor};
+use timing::{REPEATS, kernels, large, medians, seconds};
 
 const CATEGORIES: usize = 256;
 const BATCH: i64 = 256;
-const REPEATS: usize = 7;
 
 fn main() {
-    device::keep_freed_memory();
-    println!("{} threads", tch::get_num_threads());
+    let device = timing::device();
     let _guard = tch::no_grad_guard();
     for states in [32, 64] {
-        pixels(states);
+        pixels(states, device);
     }
-    forest(Seeing::Same);
-    forest(Seeing::Own);
-}
-
-/// A clock in seconds. With one thread it counts the thread's own time, so that a busy machine disturbs less; else it is
-/// the wall's.
-fn clock() -> f64 {
-    let id = if tch::get_num_threads() == 1 { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
-    let now = rustix::time::clock_gettime(id);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
-}
-
-/// Seconds of a call.
-fn seconds(call: impl FnOnce()) -> f64 {
-    let start = clock();
-    call();
-    clock() - start
-}
-
-/// The median of every column.
-fn medians<const N: usize>(rounds: &[[f64; N]]) -> [f64; N] {
-    std::array::from_fn(|column| {
-        let mut seconds: Vec<f64> = rounds.iter().map(|round| round[column]).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[rounds.len() / 2]
-    })
+    forest(Seeing::Same, device);
+    forest(Seeing::Own, device);
 }
 
 /// The tree of a picture with random links between neighbours: as deep as one learned from digits.
@@ -82,10 +59,10 @@ fn values(shape: &[i64], rng: &mut impl Rng) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-fn circuit(trees: &[Parents], states: usize, rng: &mut impl Rng) -> Circuit {
+fn circuit(trees: &[Parents], states: usize, rng: &mut impl Rng, device: Device) -> Circuit {
     let categories = vec![CATEGORIES; trees[0].len()];
     let graph = hclt::forest(trees, states, &categories).expect("trees");
-    let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
+    let mut circuit = Circuit::uniform(graph, Kind::Float, device);
     circuit.update(|parameters, plan| parameters.perturb(plan, 0.5, rng));
     circuit
 }
@@ -104,24 +81,25 @@ fn parent_states(circuit: &Circuit, pool: usize) -> i64 {
     circuit.plan().edge_pools[pool].parent_states
 }
 
-fn pixels(states: usize) {
+fn pixels(states: usize, device: Device) {
     let mut rng = random::rng(0, "bench", states as u64);
-    let mut circuit = circuit(&[grid_tree(28, 28, &mut rng)], states, &mut rng);
+    let mut circuit = circuit(&[grid_tree(28, 28, &mut rng)], states, &mut rng, device);
     let depth = circuit.graph().depths().iter().max().copied().unwrap_or(0);
     let blocks = circuit.plan().blocks.len();
     println!(
         "\nHCLT, 784 variables, {CATEGORIES} categories, {states} states, batch {BATCH}; depth {depth}, {blocks} blocks"
     );
-    let data = values(&[BATCH, 784], &mut rng);
+    let data = values(&[BATCH, 784], &mut rng).to_device(device);
     let gflop = flops(&circuit) * BATCH as f64 / 1e9;
     let [passes, walk, m_step, plain] = measure(&mut circuit, &data);
     println!(
         "  products of the same shapes: {plain:.1} ms, {:.1} GFLOP/s; large products: {:.1} GFLOP/s; M-step: {m_step:.1} ms",
         gflop / plain * 1e3,
-        large()
+        large(device)
     );
     println!("  {:>8} {:>9} {:>9} {:>9} {:>11} {:>13}", "", "E-step", "GFLOP/s", "step", "examples/s", "step/products");
-    for (name, e_step) in [("passes", passes), ("walk", walk)] {
+    let ways = [("passes", passes), ("walk", walk)];
+    for (name, e_step) in ways.into_iter().take(if device.is_cuda() { 1 } else { 2 }) {
         let step = e_step + m_step;
         println!(
             "  {name:>8} {e_step:>9.1} {:>9.1} {step:>9.1} {:>11.0} {:>12.1}x",
@@ -130,40 +108,54 @@ fn pixels(states: usize) {
             step / plain
         );
     }
-    println!("  passes/walk: E-step {:.2}, step {:.2}", passes / walk, (passes + m_step) / (walk + m_step));
+    if device.is_cuda() {
+        gaps(&circuit, &data, passes);
+    } else {
+        println!("  passes/walk: E-step {:.2}, step {:.2}", passes / walk, (passes + m_step) / (walk + m_step));
+    }
 }
 
-/// Rate of a large matrix product, GFLOP/s.
-fn large() -> f64 {
-    const SIDE: i64 = 1024;
-    let a = Tensor::ones([SIDE, SIDE], (Kind::Float, Device::Cpu));
-    let rounds: Vec<[f64; 1]> = (0..=REPEATS).map(|_| [seconds(|| drop(black_box(a.mm(&a))))]).collect();
-    2.0 * (SIDE as f64).powi(3) / 1e9 / medians(&rounds[1..])[0]
+/// For how much of an E-step's milliseconds a GPU is at work.
+fn gaps(circuit: &Circuit, data: &Tensor, e_step: f64) {
+    let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
+    let weights = Tensor::ones([BATCH, 1], (Kind::Float, data.device()));
+    let mut statistics = Statistics::new(circuit);
+    let busy = kernels(data.device(), 4.0, || {
+        let messages = circuit.forward(&evidence, true).expect("evidence fits");
+        black_box(circuit.flows(&messages, &weights, &mut statistics));
+    });
+    match busy.map(|seconds| 1e3 * seconds) {
+        Some(ms) => {
+            println!("  kernels: {ms:.1} ms, {:.0} % of the E-step; the rest is launch gaps", 100.0 * ms / e_step)
+        }
+        None => println!("  kernels: not told apart from launch gaps, since the step waits for results in between"),
+    }
 }
 
 /// Milliseconds, medians of rounds in which they take turns: E-step (likelihoods, flows, statistics) by libtorch's passes and
 /// by the walk, M-step, and the matrix products of a step by themselves.
 fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 4] {
+    let device = data.device();
     let marginals = em::uniform_marginals(circuit.plan(), circuit);
     let mut learner = Learner::new(&EmConfig::default(), InputFamily::Categorical, 6e4, circuit, marginals);
-    let products = Products::new(circuit);
-    let weights = Tensor::ones([BATCH, 1], (Kind::Float, Device::Cpu));
+    let products = Products::new(circuit, device);
+    let weights = Tensor::ones([BATCH, 1], (Kind::Float, device));
     let mut rounds = Vec::new();
     for _ in 0..=REPEATS {
         let mut passed = Statistics::new(circuit);
-        let passes = seconds(|| {
+        let passes = seconds(device, || {
             let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
             let messages = circuit.forward(&evidence, true).expect("evidence fits");
             black_box(circuit.flows(&messages, &weights, &mut passed));
         });
         drop(passed);
         let mut walked = Statistics::new(circuit);
-        let walk = seconds(|| {
+        let walk = seconds(device, || {
             let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
             let _ = black_box(circuit.accumulate(&evidence, &weights, &mut walked).expect("evidence fits"));
         });
-        let m_step = seconds(|| learner.step(circuit, walked, 0.5));
-        rounds.push([passes, walk, m_step, seconds(|| products.all())]);
+        let m_step = seconds(device, || learner.step(circuit, walked, 0.5));
+        rounds.push([passes, walk, m_step, seconds(device, || products.all())]);
     }
     medians(&rounds[1..]).map(|seconds| 1e3 * seconds)
 }
@@ -172,8 +164,8 @@ fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 4] {
 struct Products(Vec<[Tensor; 2]>);
 
 impl Products {
-    fn new(circuit: &Circuit) -> Self {
-        let ones = |shape: [i64; 3]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    fn new(circuit: &Circuit, device: Device) -> Self {
+        let ones = |shape: [i64; 3]| Tensor::ones(shape, (Kind::Float, device));
         let block = |block: &Block| {
             let (r, k, above) = (block.regions.len() as i64, block.states, parent_states(circuit, block.pool));
             [[r, BATCH, k], [r, k, above]].map(ones)
@@ -197,41 +189,42 @@ enum Seeing {
     Own,
 }
 
-fn forest(seeing: Seeing) {
+fn forest(seeing: Seeing, device: Device) {
     const TREES: i64 = 64;
     const VARIABLES: i64 = 48;
     let mut rng = random::rng(0, "bench forest", 0);
     let trees: Vec<Parents> = (0..TREES).map(|_| grid_tree(4, 12, &mut rng)).collect();
-    let circuit = circuit(&trees, 16, &mut rng);
+    let circuit = circuit(&trees, 16, &mut rng, device);
     let blocks = circuit.plan().blocks.len();
     println!(
         "\nforest of {TREES} trees, {VARIABLES} variables, {CATEGORIES} categories, 16 states; {blocks} blocks; evidence {seeing:?}"
     );
     let gflop = flops(&circuit) / 1e9;
-    println!("  large products: {:.1} GFLOP/s", large());
+    println!("  large products: {:.1} GFLOP/s", large(device));
     println!("  {:>9} {:>28} {:>28} {:>14}", "patches/s", "likelihood", "with flows and statistics", "walk, GFLOP/s");
     println!("  {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8}", "patches", "passes", "walk", "", "passes", "walk", "");
     for batch in [32, 128, 512] {
         let data = match seeing {
             Seeing::Same => values(&[batch, VARIABLES], &mut rng),
             Seeing::Own => values(&[TREES, batch, VARIABLES], &mut rng),
-        };
+        }
+        .to_device(device);
         let see = || match seeing {
             Seeing::Same => Evidence::shared(&data, None, circuit.plan()).expect("values in range"),
             Seeing::Own => Evidence::per_tree(&data, None, circuit.plan()).expect("values in range"),
         };
-        let weights = Tensor::full([batch, TREES], 1.0 / TREES as f64, (Kind::Float, Device::Cpu));
+        let weights = Tensor::full([batch, TREES], 1.0 / TREES as f64, (Kind::Float, device));
         let mut statistics = Statistics::new(&circuit);
         let rounds: Vec<[f64; 4]> = (0..=(1024 / batch).max(3))
             .map(|_| {
                 [
-                    seconds(|| drop(black_box(circuit.forward(&see(), false)))),
-                    seconds(|| drop(black_box(circuit.log_likelihood(&see())))),
-                    seconds(|| {
+                    seconds(device, || drop(black_box(circuit.forward(&see(), false)))),
+                    seconds(device, || drop(black_box(circuit.log_likelihood(&see())))),
+                    seconds(device, || {
                         let messages = circuit.forward(&see(), true).expect("evidence fits");
                         circuit.flows(&messages, &weights, &mut statistics);
                     }),
-                    seconds(|| drop(black_box(circuit.accumulate(&see(), &weights, &mut statistics)))),
+                    seconds(device, || drop(black_box(circuit.accumulate(&see(), &weights, &mut statistics)))),
                 ]
             })
             .collect();

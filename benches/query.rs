@@ -101,22 +101,26 @@ fn measure(name: &str, model: &Mixture) {
     let draws = Draws { seed: 1, purpose: "bench", pass: 0, pictures: &numbers };
     let whole = || model.evidence(&pixels, model.readings()[0], &draws).expect("pictures of the view");
     let all = whole();
-    let likelihood =
-        median(REPEATS, || drop(black_box(conditional::log_likelihood(model, &all).expect("whole pictures"))));
+    let likelihood = median(Device::Cpu, REPEATS, || {
+        drop(black_box(conditional::log_likelihood(model, &all).expect("whole pictures")));
+    });
     let size = [height as i64, width as i64];
     for (missing, mask) in
         [("lower half", Mask::top(size[0], size[1])), ("chessboard", Mask::chessboard(size[0], size[1]))]
     {
         let part = model.observe(whole(), &mask).expect("a mask of the pictures' size");
         let random = &mut rng(1, "bench", 3);
-        let marginal =
-            median(REPEATS, || drop(black_box(conditional::log_likelihood(model, &part).expect("exact marginals"))));
-        let one =
-            median(REPEATS, || drop(black_box(conditional::samples(model, &part, 1, random).expect("conditionals"))));
-        let eight =
-            median(REPEATS, || drop(black_box(conditional::samples(model, &part, 8, random).expect("conditionals"))))
-                / 8.0;
-        let moments = median(REPEATS, || drop(black_box(conditional::moments(model, &part).expect("conditionals"))));
+        let marginal = median(Device::Cpu, REPEATS, || {
+            drop(black_box(conditional::log_likelihood(model, &part).expect("exact marginals")));
+        });
+        let one = median(Device::Cpu, REPEATS, || {
+            drop(black_box(conditional::samples(model, &part, 1, random).expect("conditionals")));
+        });
+        let eight = median(Device::Cpu, REPEATS, || {
+            drop(black_box(conditional::samples(model, &part, 8, random).expect("conditionals")));
+        }) / 8.0;
+        let moments =
+            median(Device::Cpu, REPEATS, || drop(black_box(conditional::moments(model, &part).expect("conditionals"))));
         let times = |seconds: f64| seconds / likelihood;
         println!(
             "{name:>34} {missing:>11} {:>14.3} {:>8.2} {:>8.2} {:>8.2} {:>8.2}",

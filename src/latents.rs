@@ -3,6 +3,7 @@
 //! Features are streamed; only a sample of them is ever in memory. Knows no teacher: whoever has features implements
 //! [`FeatureChunks`].
 
+mod rows;
 pub mod assignments;
 pub mod codebook;
 pub mod kmeans;

@@ -5,6 +5,7 @@
 //! decomposability then are facts about scopes alone, checked when a graph is made ([`region_graph`]).
 
 pub mod region_graph;
+pub mod information;
 pub mod chow_liu;
 pub mod hclt;
 pub mod config;

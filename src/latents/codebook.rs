@@ -1,12 +1,16 @@
 //! The centres of the clusters and what is nearest to them.
 
-use super::{Assignments, FeatureChunks, check, each_checked};
-use crate::{refusal, require};
+use super::{Assignments, FeatureChunks, check, each_checked, rows};
+use crate::circuit::cpu::memory::numbers;
+use crate::{device, refusal, require};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Numbers of the distance table that are in memory at once.
-const TABLE: i64 = 1 << 23;
+/// Numbers of the distance table that are in memory at once: on the CPU few enough for its caches, on a GPU enough to keep it
+/// busy.
+fn table(device: Device) -> i64 {
+    if device == Device::Cpu { 1 << 18 } else { 1 << 23 }
+}
 
 /// Centres of clusters in feature space.
 #[derive(Debug)]
@@ -91,9 +95,9 @@ impl Codebook {
     }
 }
 
-/// Points in pieces whose distances to `centres` centres fit into memory.
-pub(super) fn pieces(points: i64, centres: i64) -> impl Iterator<Item = (i64, i64)> {
-    let size = (TABLE / centres).max(1);
+/// Points in pieces whose distances to `centres` centres are in memory at once.
+pub(super) fn pieces(points: i64, centres: i64, device: Device) -> impl Iterator<Item = (i64, i64)> {
+    let size = (table(device) / centres).max(1);
     (0..points).step_by(size as usize).map(move |start| (start, size.min(points - start)))
 }
 
@@ -101,13 +105,23 @@ pub(super) fn pieces(points: i64, centres: i64) -> impl Iterator<Item = (i64, i6
 /// moved by the mean of the centres, so that features far from the origin lose no digits.
 pub(super) fn nearest(points: &Tensor, centres: &Tensor) -> Tensor {
     let _guard = tch::no_grad_guard();
+    let device = points.device();
     let origin = centres.mean_dim(0, true, Kind::Float);
     let centres = centres - &origin;
     let norms = centres.square().sum_dim_intlist(1, false, Kind::Float);
     let twice = (centres * -2.0).tr();
-    let piece = |(start, length)| norms.addmm(&(points.narrow(0, start, length) - &origin), &twice).argmin(1, false);
-    let found: Vec<Tensor> = pieces(points.size()[0], norms.size()[0]).map(piece).collect();
-    if found.is_empty() { Tensor::zeros(0, (Kind::Int64, points.device())) } else { Tensor::cat(&found, 0) }
+    let (n, k) = (points.size()[0], norms.size()[0]);
+    let shared = || (origin.shallow_clone(), norms.shallow_clone(), twice.shallow_clone());
+    let items = pieces(n, k, device).map(|(start, length)| (points.narrow(0, start, length), shared())).collect();
+    let found = device::spread(device, items, |(points, (origin, norms, twice)): (Tensor, _)| {
+        let distances = norms.addmm(&(points - origin), &twice);
+        if device == Device::Cpu {
+            Tensor::from_slice(&rows::least(numbers(&distances), k as usize))
+        } else {
+            distances.argmin(1, false)
+        }
+    });
+    if found.is_empty() { Tensor::zeros(0, (Kind::Int64, device)) } else { Tensor::cat(&found, 0) }
 }
 
 #[cfg(test)]
@@ -131,7 +145,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_all_points_once() {
-        let all: Vec<_> = pieces(10, TABLE / 4).collect();
+        let all: Vec<_> = pieces(10, table(Device::Cpu) / 4, Device::Cpu).collect();
         assert_eq!(all, [(0, 4), (4, 4), (8, 2)]);
     }
 

@@ -4,17 +4,18 @@
 //! errors. The inertia never rises between steps (up to rounding).
 
 use super::codebook::{nearest, pieces};
-use super::{Codebook, FeatureChunks, each_checked};
+use super::{Codebook, FeatureChunks, each_checked, rows};
+use crate::circuit::cpu::memory::{numbers, numbers_mut};
 use crate::group::{Alone, Group, Sum, sum_number};
 use crate::refusal::Problems;
 use crate::run::interrupt;
-use crate::{random, require};
+use crate::{device, random, require};
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How features become clusters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +133,7 @@ impl Sweep {
         let clusters = centres.size()[0];
         let ids = nearest(points, centres);
         let mut sums = Tensor::zeros(centres.size(), (Kind::Double, points.device()));
-        let errors: Vec<Tensor> = pieces(points.size()[0], points.size()[1])
+        let errors: Vec<Tensor> = pieces(points.size()[0], points.size()[1], points.device())
             .map(|(start, length)| {
                 let (points, ids) = (points.narrow(0, start, length), ids.narrow(0, start, length));
                 let _ = sums.index_add_(0, &ids, &points.to_kind(Kind::Double));
@@ -198,14 +199,13 @@ fn plus_plus(points: &Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<T
 
 /// The centres `[k, F]` with more of them drawn, until there are `clusters`.
 fn add_centres(points: &Tensor, mut centres: Tensor, clusters: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let count = points.size()[0];
-    let distances = |centre: &Tensor| {
-        let piece = |(start, length)| squared_distance(&points.narrow(0, start, length), &centre.unsqueeze(0));
-        Tensor::cat(&pieces(count, points.size()[1]).map(piece).collect::<Vec<_>>(), 0)
-    };
+    if centres.size()[0] >= clusters as i64 {
+        return Ok(centres);
+    }
+    let (count, points) = (points.size()[0], points.contiguous());
     let mut nearest = Tensor::full(count, f64::INFINITY, (Kind::Float, points.device()));
     for k in 0..centres.size()[0] {
-        nearest = nearest.minimum(&distances(&centres.get(k)));
+        lower(&mut nearest, &points, &centres.get(k));
     }
     while centres.size()[0] < clusters as i64 {
         interrupt::check()?;
@@ -215,10 +215,27 @@ fn add_centres(points: &Tensor, mut centres: Tensor, clusters: usize, rng: &mut 
         let target = Tensor::full(1, rng.random::<f64>() * sum, (Kind::Double, points.device()));
         let found = target.searchsorted(&total, false, true, "right", None::<Tensor>);
         let new = points.get(found.int64_value(&[0]).min(count - 1));
-        nearest = nearest.minimum(&distances(&new));
+        lower(&mut nearest, &points, &new);
         centres = Tensor::cat(&[centres, new.unsqueeze(0)], 0);
     }
     Ok(centres)
+}
+
+/// Lower the squared distances `[n]` of points `[n, F]` to the nearest centre, where a further centre `[F]` is nearer.
+fn lower(nearest: &mut Tensor, points: &Tensor, centre: &Tensor) {
+    let device = points.device();
+    if device != Device::Cpu {
+        let piece = |(start, length)| squared_distance(&points.narrow(0, start, length), &centre.unsqueeze(0));
+        let distances: Vec<Tensor> = pieces(points.size()[0], points.size()[1], device).map(piece).collect();
+        *nearest = nearest.minimum(&Tensor::cat(&distances, 0));
+        return;
+    }
+    let width = points.size()[1] as usize;
+    let part = (points.size()[0] as usize).div_ceil(device::parts(device)).max(1);
+    let items = numbers_mut(nearest).chunks_mut(part).zip(numbers(points).chunks(part * width)).collect();
+    let centre = centre.contiguous();
+    let centre = numbers(&centre);
+    device::spread(device, items, |(nearest, points): (&mut [f32], &[f32])| rows::lower(nearest, points, centre));
 }
 
 /// With nothing left at a distance, every point equals one of the `found` centres.
