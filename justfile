@@ -69,15 +69,25 @@ lint: setup
 fmt:
     cargo fmt
 
-# Measure speed with all threads, as ratios to this machine's matrix products; NAME: hclt or gaussian.
+# Measure speed, as ratios to this machine's matrix products (hclt, gaussian, kmeans, chow_liu, teacher), to a likelihood (query) or to other libraries (peers).
 bench name="hclt" *args: setup
     #!/usr/bin/env bash
     set -euo pipefail
     bench=${1:-hclt}
     shift || true
+    if [ "$bench" = peers ]; then
+        python=${PEERS_PYTHON:-peers/bin/python}
+        make="python3 -m venv peers && peers/bin/pip install -r benches/peers/requirements.txt"
+        [ -x "$python" ] || { echo "bench peers: there is no $python, the Python with the other libraries: $make" >&2; exit 2; }
+        exec "$python" benches/peers/training.py "$@"
+    fi
     # One circuit shares every operation out over libtorch's threads; Gaussians have threads of their own.
     if [ "$bench" = hclt ]; then export OMP_WAIT_POLICY=active; fi
     cargo bench --bench "$bench" -- "$@"
+
+# All that needs a GPU, within nine minutes, with one file of results; where there is no GPU, the same in small on the CPU.
+gpu-check *args: setup
+    @python3 scripts/gpu-check.py "$@"
 
 # Remove everything that was built or fetched here; run folders stay.
 clean:
