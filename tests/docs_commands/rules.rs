@@ -7,7 +7,7 @@ use super::place::root;
 use super::shown::has_ending;
 
 /// What is not run, each with the reason: commands as they are shown, programs in Python by their first line.
-pub const NOT_RUN: [(&str, &str); 30] = [
+pub const NOT_RUN: [(&str, &str); 37] = [
     ("pip install rust-just", "it fetches; .ci/run does it"),
     ("cargo install just", "it fetches"),
     ("pip install ./python", "it fetches; .ci/run does it"),
@@ -25,6 +25,13 @@ pub const NOT_RUN: [(&str, &str); 30] = [
     ("just bench hclt", "it measures for minutes"),
     ("just bench gaussian", "it measures for minutes"),
     ("just bench query", "it measures for minutes"),
+    ("just bench kmeans", "it measures for minutes"),
+    ("just bench chow_liu", "it measures for minutes"),
+    ("just bench teacher", "it measures for minutes"),
+    ("just bench hclt --device cuda", "it wants a GPU"),
+    ("just bench peers --data FILE", "it wants other libraries, and measures for minutes"),
+    ("just gpu-check --data-root FOLDER", "it measures for minutes; its list of steps is run"),
+    ("pip install pyjuice", "it fetches"),
     ("cargo check --all-targets", "it is cargo's work"),
     ("cargo doc --no-deps --open", "it is cargo's work"),
     ("cargo test --test em", "it is one of these tests"),
