@@ -2,6 +2,7 @@
 //!
 //! 1. An EM step of hidden Chow-Liu trees over 784 variables with 256 categories, 256 examples, against its matrix products.
 //! 2. A forest of patch circuits: likelihoods alone, and with flows and statistics.
+//! 3. With the argument `quad_tree` that step on a quad tree over the variables, and nothing else.
 //!
 //! Everything by libtorch's passes and by the walk, which take turns.
 //!
@@ -16,6 +17,7 @@ use lvd::circuit::plan::Block;
 use lvd::em::{self, EmConfig, InputFamily, Learner};
 use lvd::structure::chow_liu::{self, Parents};
 use lvd::structure::hclt;
+use lvd::structure::quad_tree::quad_tree;
 use lvd::{device, random};
 use rand::{Rng, RngExt};
 use rustix::time::ClockId;
@@ -29,8 +31,13 @@ fn main() {
     device::keep_freed_memory();
     println!("{} threads", tch::get_num_threads());
     let _guard = tch::no_grad_guard();
+    if std::env::args().any(|argument| argument == "quad_tree") {
+        [32, 64, 128].map(|states| pixels("quad tree", &quad_tree(28, 28, 1), states));
+        return;
+    }
     for states in [32, 64] {
-        pixels(states);
+        let mut rng = random::rng(0, "bench", states as u64);
+        pixels("HCLT", &grid_tree(28, 28, &mut rng), states);
     }
     forest(Seeing::Same);
     forest(Seeing::Own);
@@ -82,8 +89,8 @@ fn values(shape: &[i64], rng: &mut impl Rng) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-fn circuit(trees: &[Parents], states: usize, rng: &mut impl Rng) -> Circuit {
-    let categories = vec![CATEGORIES; trees[0].len()];
+fn circuit(trees: &[Parents], variables: usize, states: usize, rng: &mut impl Rng) -> Circuit {
+    let categories = vec![CATEGORIES; variables];
     let graph = hclt::forest(trees, states, &categories).expect("trees");
     let mut circuit = Circuit::uniform(graph, Kind::Float, Device::Cpu);
     circuit.update(|parameters, plan| parameters.perturb(plan, 0.5, rng));
@@ -104,13 +111,13 @@ fn parent_states(circuit: &Circuit, pool: usize) -> i64 {
     circuit.plan().edge_pools[pool].parent_states
 }
 
-fn pixels(states: usize) {
-    let mut rng = random::rng(0, "bench", states as u64);
-    let mut circuit = circuit(&[grid_tree(28, 28, &mut rng)], states, &mut rng);
+fn pixels(name: &str, tree: &Parents, states: usize) {
+    let mut rng = random::rng(0, "bench tables", states as u64);
+    let mut circuit = circuit(std::slice::from_ref(tree), 784, states, &mut rng);
     let depth = circuit.graph().depths().iter().max().copied().unwrap_or(0);
     let blocks = circuit.plan().blocks.len();
     println!(
-        "\nHCLT, 784 variables, {CATEGORIES} categories, {states} states, batch {BATCH}; depth {depth}, {blocks} blocks"
+        "\n{name}, 784 variables, {CATEGORIES} categories, {states} states, batch {BATCH}; depth {depth}, {blocks} blocks"
     );
     let data = values(&[BATCH, 784], &mut rng);
     let gflop = flops(&circuit) * BATCH as f64 / 1e9;
@@ -202,7 +209,7 @@ fn forest(seeing: Seeing) {
     const VARIABLES: i64 = 48;
     let mut rng = random::rng(0, "bench forest", 0);
     let trees: Vec<Parents> = (0..TREES).map(|_| grid_tree(4, 12, &mut rng)).collect();
-    let circuit = circuit(&trees, 16, &mut rng);
+    let circuit = circuit(&trees, VARIABLES as usize, 16, &mut rng);
     let blocks = circuit.plan().blocks.len();
     println!(
         "\nforest of {TREES} trees, {VARIABLES} variables, {CATEGORIES} categories, 16 states; {blocks} blocks; evidence {seeing:?}"

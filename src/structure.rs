@@ -6,5 +6,6 @@
 
 pub mod region_graph;
 pub mod chow_liu;
+pub mod quad_tree;
 pub mod hclt;
 pub mod config;

@@ -12,7 +12,8 @@ use petgraph::data::Element;
 use petgraph::graph::UnGraph;
 use tch::{Kind, Tensor};
 
-/// A tree over variables: the parent of each, none for the root.
+/// A tree of regions: the parent of each, none for the root. Region v observes variable v; where there are more regions than
+/// variables, those behind observe nothing.
 pub type Parents = Vec<Option<usize>>;
 
 /// Examples in one go, at most.
@@ -111,9 +112,9 @@ pub fn chow_liu(binned: &Tensor, bins: i64, pseudocount: f64) -> Parents {
     maximum_spanning_tree(&mutual_information(binned, bins, pseudocount))
 }
 
-/// The variables at most `hops` edges away from each, itself first, with their distance in edges.
+/// The regions at most so many edges away from each as `hops` says for it, itself first, with their distance in edges.
 #[must_use]
-pub fn neighbourhoods(parents: &Parents, hops: usize) -> Vec<Vec<(usize, usize)>> {
+pub fn neighbourhoods(parents: &Parents, hops: impl Fn(usize) -> usize) -> Vec<Vec<(usize, usize)>> {
     let mut neighbours = vec![Vec::new(); parents.len()];
     for (child, parent) in parents.iter().enumerate().filter_map(|(c, p)| p.map(|p| (c, p))) {
         neighbours[child].push(parent);
@@ -121,7 +122,7 @@ pub fn neighbourhoods(parents: &Parents, hops: usize) -> Vec<Vec<(usize, usize)>
     }
     let around = |start: usize| {
         let mut found = vec![(start, None, 0)];
-        let mut next = 0;
+        let (mut next, hops) = (0, hops(start));
         while next < found.len() && found[next].2 < hops {
             let (node, from, distance) = found[next];
             let further = neighbours[node].iter().filter(|&&n| Some(n) != from);
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn neighbourhoods_reach_as_far_as_asked() {
-        let found = neighbourhoods(&vec![Some(1), Some(2), None, Some(2), Some(3)], 2);
+        let found = neighbourhoods(&vec![Some(1), Some(2), None, Some(2), Some(3)], |_| 2);
         assert_eq!(found[2], [(2, 0), (1, 1), (3, 1), (0, 2), (4, 2)]);
         assert_eq!(found[4], [(4, 0), (3, 1), (2, 2)]);
     }
