@@ -9,10 +9,12 @@ use lvd::circuit::evidence::Evidence;
 use lvd::circuit::flows::Statistics;
 use lvd::circuit::tree_tables::TreeTables;
 use lvd::em::EmConfig;
+use lvd::latent_tree::LatentTreeConfig;
 use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::hclt::{HcltPatches, start};
 use lvd::patch::{Grow, Infer, Learn, PatchEvidence, Part};
 use lvd::random::rng;
+use lvd::refusal::Problems;
 use lvd::run::checkpoint::Named;
 use lvd::structure::config::TreeConfig;
 use lvd::structure::hclt;
@@ -170,13 +172,13 @@ fn tables_counted_with_clusters_as_states_know_of_the_coin_and_em_goes_on_from_t
 
 #[test]
 fn files_keep_regions_that_observe_nothing_and_heads_and_copies_work_with_them() {
-    let members = [coins(300, 7), coins(300, 8) + 0];
+    let members = [coins(300, 7), coins(300, 8)];
     let patches = coins(40, 9);
     let mut model = model(&members, Start::Quantile);
     let before = model.log_likelihood(&complete(&patches, &model)).unwrap();
     let tensors: BTreeMap<String, Tensor> = model.tensors().into_iter().collect();
-    assert_eq!(tensors["trees"].size(), [2, 14]);
-    assert_eq!(tensors["edges"].size(), [2, 14, 4, 4]);
+    assert_eq!(tensors["trees"].size(), [2, 13]);
+    assert_eq!(tensors["edges"].size(), [2, 13, 4, 4]);
     assert_eq!(tensors["inputs"].size(), [2, 9, 19, 4]);
     let again = HcltPatches::from_tensors(&config(), &RANGES, &Named::new(&tensors)).unwrap();
     assert_eq!(again.log_likelihood(&complete(&patches, &again)).unwrap(), before);
@@ -205,5 +207,17 @@ fn other_shapes_than_squares_are_refused() {
     assert_eq!(
         made.err().unwrap().to_string(),
         "a quad tree divides a square of pixels with 1 or 3 channels, the data have 6 variables"
+    );
+}
+
+#[test]
+fn a_latent_tree_cannot_be_a_quad_tree() {
+    let mut problems = Problems::default();
+    let config = LatentTreeConfig { tree: TreeConfig::QuadTree {}, ..LatentTreeConfig::default() };
+    config.check("distill.tree", &mut problems);
+    assert_eq!(
+        problems.into_result("x.yaml").unwrap_err().to_string(),
+        "x.yaml: 1 problem\n  distill.tree.tree.kind: expected chow_liu or given, found quad_tree: every region of a latent \
+         tree is that of a patch"
     );
 }

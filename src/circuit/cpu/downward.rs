@@ -2,7 +2,6 @@
 //! of the messages.
 
 use multiversion::multiversion;
-use multiversion::target::match_target;
 
 use super::alone;
 use super::counts::Counts;
@@ -14,21 +13,6 @@ use super::upward::{Messages, Seen};
 /// Add the flows of the block-th block of a tree to the counts; `weights` `[examples, heads]`.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn downward(
-    tree: &Tree,
-    tables: &Tables<'_>,
-    seen: &Seen<'_>,
-    weights: &[f32],
-    messages: &mut Messages,
-    (counts, block): (&Counts<'_>, usize),
-) {
-    match_target! {
-        "x86_64+avx2+fma" => walk::<true>(tree, tables, seen, weights, messages, (counts, block)),
-        _ => walk::<{ cfg!(target_arch = "aarch64") }>(tree, tables, seen, weights, messages, (counts, block)),
-    }
-}
-
-#[inline(always)]
-fn walk<const FMA: bool>(
     tree: &Tree,
     tables: &Tables<'_>,
     seen: &Seen<'_>,
@@ -61,10 +45,10 @@ fn walk<const FMA: bool>(
         }
         let message = &mut regions[step.kept.message * examples..][..width * rows];
         let mut edges = counts.turn(&step.table, block);
-        kernels::add_outer::<FMA>((ratio, above), (message, width), (edges.sums(), step.states));
+        kernels::add_outer((ratio, above), (message, width), (edges.sums(), step.states));
         drop(edges);
         let table = (tables.downward(step.table.table), step.above);
-        kernels::product::<FMA>((ratio, above), table, (message, width), |m, x| m * x);
+        kernels::multiply((ratio, above), table, (message, width));
         if let Some(leaf) = &step.leaf {
             add_inputs(step, leaf, &seen, message, counts.turn(&leaf.table, block).sums());
         }

@@ -5,7 +5,6 @@
 //! as integers.
 
 use multiversion::multiversion;
-use multiversion::target::match_target;
 
 use super::alone::{self, Different};
 use super::kernels::{self, padded};
@@ -63,14 +62,6 @@ impl Messages {
 /// Fill in the messages; where they are not kept, only the root's S is left.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn upward(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Seen<'_>, messages: &mut Messages) {
-    match_target! {
-        "x86_64+avx2+fma" => walk::<true>(tree, keep, tables, seen, messages),
-        _ => walk::<{ cfg!(target_arch = "aarch64") }>(tree, keep, tables, seen, messages),
-    }
-}
-
-#[inline(always)]
-fn walk<const FMA: bool>(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Seen<'_>, messages: &mut Messages) {
     let examples = seen.chosen.len();
     let Messages { regions, sums, exponents, different } = messages;
     let mut few = Vec::new();
@@ -102,7 +93,7 @@ fn walk<const FMA: bool>(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Se
         }
         let out = &mut sums[place(step).sums * examples..][..above * rows];
         let table = (tables.upward(step.table.table), step.states);
-        kernels::product::<FMA>((message, width), table, (out, above), |_, x| x);
+        kernels::product((message, width), table, (out, above));
     }
 }
 
