@@ -24,6 +24,8 @@ use crate::structure::chow_liu::{self, Parents};
 const HOPS: usize = 4;
 /// Weight of a neighbour's value by edge.
 const DECAY: f32 = 0.7;
+/// Numbers that the clusters of a region that observes nothing are found from, at most: examples times variables around it.
+const NUMBERS: usize = 1 << 21;
 const PSEUDOCOUNT: f64 = 1.0;
 /// Share of every input's prior that is even over its range.
 const EVEN: f64 = 0.1;
@@ -163,15 +165,21 @@ fn neighbourhoods(
 ) -> Result<Tensor> {
     let (n, variables) = values.size2()?;
     let spread = spread_out(values, rng).to_kind(Kind::Float);
-    let kmeans = KMeansConfig { clusters: states.min(n as usize), iterations: 10, ..KMeansConfig::default() };
+    let clusters = states.min(n as usize);
     let heights = heights(parents, variables as usize);
     let mut around = chow_liu::neighbourhoods(parents, |r| heights[r].saturating_add(HOPS));
     for around in &mut around {
         around.retain(|(v, _)| (*v as i64) < variables);
     }
-    let around = around.into_iter().skip(first);
-    let work: Vec<_> = around.map(|around| (around, rng.random::<u64>(), spread.shallow_clone())).collect();
-    let cluster = |(around, seed, values): (Vec<(usize, usize)>, u64, Tensor)| {
+    let sample = |(r, around): (usize, Vec<_>)| {
+        let all = KMeansConfig::default().sample;
+        let most = if (r as i64) < variables { all } else { (NUMBERS / around.len()).max(clusters).min(all) };
+        (around, KMeansConfig { clusters, iterations: 10, sample: most, ..KMeansConfig::default() })
+    };
+    let around = around.into_iter().enumerate().skip(first).map(sample);
+    let work: Vec<_> =
+        around.map(|(around, kmeans)| (around, kmeans, rng.random::<u64>(), spread.shallow_clone())).collect();
+    let cluster = |(around, kmeans, seed, values): (Vec<(usize, usize)>, KMeansConfig, u64, Tensor)| {
         let variables: Vec<i64> = around.iter().map(|(v, _)| *v as i64).collect();
         let weights: Vec<f32> = around.iter().map(|(_, hops)| DECAY.powi(*hops as i32 - around[0].1 as i32)).collect();
         let points = Points(values.index_select(1, &Tensor::from_slice(&variables)) * Tensor::from_slice(&weights));
