@@ -12,7 +12,7 @@ use lvd::em::EmConfig;
 use lvd::latent_tree::LatentTreeConfig;
 use lvd::patch::config::{HcltConfig, Start};
 use lvd::patch::hclt::{HcltPatches, start};
-use lvd::patch::{Grow, Infer, Learn, PatchEvidence, Part};
+use lvd::patch::{Grow, Infer, Learn, Part, PatchEvidence};
 use lvd::random::rng;
 use lvd::refusal::Problems;
 use lvd::run::checkpoint::Named;
@@ -81,7 +81,8 @@ fn the_likelihood_is_the_sum_over_all_hidden_states() {
 #[test]
 fn samples_come_as_often_as_their_probability_says() {
     let circuit = circuit(Kind::Double);
-    let probability = circuit.log_likelihood(&Evidence::shared(&worlds(), None, circuit.plan()).unwrap()).unwrap().exp();
+    let probability =
+        circuit.log_likelihood(&Evidence::shared(&worlds(), None, circuit.plan()).unwrap()).unwrap().exp();
     let drawn = circuit.sample(0, 40_000, None, &mut rng(2, "samples", 0));
     let places = Tensor::from_slice(&[1i64, 3, 9, 27, 81, 243]);
     let counts = (drawn * places).sum_dim_intlist(1, false, Kind::Int64).bincount(None::<&Tensor>, 729);
@@ -203,7 +204,8 @@ fn files_keep_regions_that_observe_nothing_and_heads_and_copies_work_with_them()
 #[test]
 fn other_shapes_than_squares_are_refused() {
     let patches = Tensor::zeros([5, 6], (Kind::Int64, Device::Cpu));
-    let made = start::from_members(&config(), &[patches], &[(0, 1); 6], Start::Quantile, Device::Cpu, &mut rng(1, "t", 0));
+    let made =
+        start::from_members(&config(), &[patches], &[(0, 1); 6], Start::Quantile, Device::Cpu, &mut rng(1, "t", 0));
     assert_eq!(
         made.err().unwrap().to_string(),
         "a quad tree divides a square of pixels with 1 or 3 channels, the data have 6 variables"

@@ -14,8 +14,8 @@ pub mod kernels;
 pub mod program;
 pub mod memory;
 pub mod tables;
-pub mod upward;
 pub mod alone;
+pub mod upward;
 pub mod counts;
 pub mod downward;
 

@@ -54,7 +54,8 @@ impl Forest {
         let (inputs, _) = floats(saved, "inputs", &[t as i64, d as i64, most as i64, states as i64])?;
         require!(t > 0 && heads > 0 && states > 0, "the checkpoint holds no trees");
         let tables = edges.chunks_exact(regions * states * states);
-        let trees = parents.chunks_exact(regions).zip(tables).map(|(parents, edges)| tree(parents, states, edges.to_vec()));
+        let trees =
+            parents.chunks_exact(regions).zip(tables).map(|(parents, edges)| tree(parents, states, edges.to_vec()));
         let trees: Vec<Tree> = trees.collect::<Result<_>>()?;
         let mut order = if t == 1 { depth_first(&trees[0].parents).unwrap_or_default() } else { (0..d).collect() };
         order.retain(|&region| region < d);

@@ -107,13 +107,9 @@ mod tests {
 
     #[test]
     fn numbers_of_a_square_tell_its_sides() {
-        assert_eq!([16, 27, 784, 3072, 3, 2].map(square), [
-            Some((4, 1)),
-            Some((3, 3)),
-            Some((28, 1)),
-            Some((32, 3)),
-            Some((1, 3)),
-            None
-        ]);
+        assert_eq!(
+            [16, 27, 784, 3072, 3, 2].map(square),
+            [Some((4, 1)), Some((3, 3)), Some((28, 1)), Some((32, 3)), Some((1, 3)), None]
+        );
     }
 }

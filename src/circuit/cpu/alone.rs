@@ -8,8 +8,6 @@
 //! and the flows of edges and inputs are those of the rows x with these Q.
 
 use super::kernels::ROWS;
-use super::program::Leaf;
-use super::upward::Seen;
 
 /// Nothing was found yet.
 const NONE: u8 = u8::MAX;
@@ -39,13 +37,13 @@ impl Different {
         self.counts.resize(steps, 0);
     }
 
-    /// Number the values that a block's examples have at a leaf.
-    pub fn find(&mut self, step: usize, leaf: &Leaf, seen: &Seen<'_>) {
+    /// Number the values that a block's examples have at a leaf: rows of its pool, of which the leaf's table begins at `table`.
+    pub fn find(&mut self, step: usize, table: usize, rows: impl Iterator<Item = usize> + Clone) {
         let (start, end) = (step * self.examples, (step + 1) * self.examples);
         let (numbers, firsts) = (&mut self.numbers[start..end], &mut self.firsts[start..end]);
         let mut count = 0;
-        for (b, (number, row)) in numbers.iter_mut().zip(seen.rows(leaf)).enumerate() {
-            let value = row - leaf.first;
+        for (b, (number, row)) in numbers.iter_mut().zip(rows.clone()).enumerate() {
+            let value = row - table;
             if value >= self.of_value.len() {
                 self.of_value.resize(value + 1, NONE);
             }
@@ -56,8 +54,8 @@ impl Different {
             }
             *number = self.of_value[value];
         }
-        for row in seen.rows(leaf) {
-            self.of_value[row - leaf.first] = NONE;
+        for row in rows {
+            self.of_value[row - table] = NONE;
         }
         let padded = count.next_multiple_of(ROWS);
         let first = firsts[0];

@@ -40,7 +40,7 @@ pub struct Messages {
 
 impl Seen<'_> {
     /// The row of an input's pool that every example reads.
-    pub fn rows(&self, leaf: &Leaf) -> impl Iterator<Item = usize> {
+    pub fn rows(&self, leaf: &Leaf) -> impl Iterator<Item = usize> + Clone {
         let variable = if self.per_tree { leaf.own } else { leaf.variable };
         let values = &self.values[variable * self.examples..][..self.examples];
         self.chosen.iter().map(move |&example| leaf.first + values[example] as usize)
@@ -70,7 +70,7 @@ pub fn upward(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Seen<'_>, mes
         let (width, above) = (padded(step.states), padded(step.above));
         let mut seen = *seen;
         if let Some(leaf) = step.leaf.as_ref().filter(|_| step.alone) {
-            different.find(number, leaf, &seen);
+            different.find(number, leaf.first, seen.rows(leaf));
             different.examples(number, seen.chosen, &mut few);
             seen.chosen = &few;
         }
