@@ -32,7 +32,9 @@ fn main() {
     println!("{} threads", tch::get_num_threads());
     let _guard = tch::no_grad_guard();
     if std::env::args().any(|argument| argument == "quad_tree") {
-        [32, 64, 128].map(|states| pixels("quad tree", &quad_tree(28, 28, 1), states));
+        for states in [32, 64, 128] {
+            pixels("quad tree", &quad_tree(28, 28, 1), states);
+        }
         return;
     }
     for states in [32, 64] {
