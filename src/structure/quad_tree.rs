@@ -23,7 +23,9 @@ pub fn quad_tree(rows: usize, columns: usize, channels: usize) -> Parents {
         }
         let region = parents.len();
         parents.push(None);
-        members.iter().for_each(|&member| parents[member] = Some(region));
+        for &member in members {
+            parents[member] = Some(region);
+        }
         region
     };
     let pixel = |p: usize| (p * channels..(p + 1) * channels).collect::<Vec<_>>();
