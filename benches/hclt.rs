@@ -2,6 +2,7 @@
 //!
 //! 1. An EM step of hidden Chow-Liu trees over 784 variables with 256 categories, 256 examples, against its matrix products.
 //! 2. A forest of patch circuits: likelihoods alone, and with flows and statistics.
+//! 3. With the argument `quad_tree` that step on a quad tree over the variables, and nothing else.
 //!
 //! Everything by libtorch's passes and, on the CPU, by the walk, which take turns. On a GPU also: for how much of an E-step
 //! the GPU is at work, and how long it waits for the next operation.
@@ -20,6 +21,7 @@ use lvd::em::{self, EmConfig, InputFamily, Learner};
 use lvd::random;
 use lvd::structure::chow_liu::{self, Parents};
 use lvd::structure::hclt;
+use lvd::structure::quad_tree::quad_tree;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 use timing::{REPEATS, kernels, large, medians, seconds};
@@ -30,8 +32,15 @@ const BATCH: i64 = 256;
 fn main() {
     let device = timing::device();
     let _guard = tch::no_grad_guard();
+    if std::env::args().any(|argument| argument == "quad_tree") {
+        for states in [32, 64, 128] {
+            pixels("quad tree", &quad_tree(28, 28, 1), states, device);
+        }
+        return;
+    }
     for states in [32, 64] {
-        pixels(states, device);
+        let mut rng = random::rng(0, "bench", states as u64);
+        pixels("HCLT", &grid_tree(28, 28, &mut rng), states, device);
     }
     forest(Seeing::Same, device);
     forest(Seeing::Own, device);
@@ -59,8 +68,8 @@ fn values(shape: &[i64], rng: &mut impl Rng) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-fn circuit(trees: &[Parents], states: usize, rng: &mut impl Rng, device: Device) -> Circuit {
-    let categories = vec![CATEGORIES; trees[0].len()];
+fn circuit(trees: &[Parents], variables: usize, states: usize, rng: &mut impl Rng, device: Device) -> Circuit {
+    let categories = vec![CATEGORIES; variables];
     let graph = hclt::forest(trees, states, &categories).expect("trees");
     let mut circuit = Circuit::uniform(graph, Kind::Float, device);
     circuit.update(|parameters, plan| parameters.perturb(plan, 0.5, rng));
@@ -81,13 +90,13 @@ fn parent_states(circuit: &Circuit, pool: usize) -> i64 {
     circuit.plan().edge_pools[pool].parent_states
 }
 
-fn pixels(states: usize, device: Device) {
-    let mut rng = random::rng(0, "bench", states as u64);
-    let mut circuit = circuit(&[grid_tree(28, 28, &mut rng)], states, &mut rng, device);
+fn pixels(name: &str, tree: &Parents, states: usize, device: Device) {
+    let mut rng = random::rng(0, "bench tables", states as u64);
+    let mut circuit = circuit(std::slice::from_ref(tree), 784, states, &mut rng, device);
     let depth = circuit.graph().depths().iter().max().copied().unwrap_or(0);
     let blocks = circuit.plan().blocks.len();
     println!(
-        "\nHCLT, 784 variables, {CATEGORIES} categories, {states} states, batch {BATCH}; depth {depth}, {blocks} blocks"
+        "\n{name}, 784 variables, {CATEGORIES} categories, {states} states, batch {BATCH}; depth {depth}, {blocks} blocks"
     );
     let data = values(&[BATCH, 784], &mut rng).to_device(device);
     let gflop = flops(&circuit) * BATCH as f64 / 1e9;
@@ -194,7 +203,7 @@ fn forest(seeing: Seeing, device: Device) {
     const VARIABLES: i64 = 48;
     let mut rng = random::rng(0, "bench forest", 0);
     let trees: Vec<Parents> = (0..TREES).map(|_| grid_tree(4, 12, &mut rng)).collect();
-    let circuit = circuit(&trees, 16, &mut rng, device);
+    let circuit = circuit(&trees, VARIABLES as usize, 16, &mut rng, device);
     let blocks = circuit.plan().blocks.len();
     println!(
         "\nforest of {TREES} trees, {VARIABLES} variables, {CATEGORIES} categories, 16 states; {blocks} blocks; evidence {seeing:?}"

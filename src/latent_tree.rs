@@ -68,6 +68,8 @@ impl LatentTreeConfig {
     /// Note what is wrong with the values.
     pub fn check(&self, path: &str, problems: &mut Problems) {
         self.tree.check(&format!("{path}.tree"), problems);
+        let message = "expected chow_liu or given, found quad_tree: every region of a latent tree is that of a patch";
+        problems.check(self.tree != TreeConfig::QuadTree {}, format!("{path}.tree.kind"), message);
         self.em.check(&format!("{path}.em"), problems);
         problems.check(self.hidden != Some(0), format!("{path}.hidden"), "expected at least 1, found 0");
     }
@@ -86,7 +88,7 @@ pub fn parents(config: &LatentTreeConfig, codes: &Tensor, clusters: usize) -> Re
             examples: *examples,
             shared: *shared,
         },
-        given @ TreeConfig::Given { .. } => given.clone(),
+        other => other.clone(),
     };
     tree.tree(codes, &vec![(0, clusters as i64 - 1); codes.size()[1] as usize])
 }

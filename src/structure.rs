@@ -7,5 +7,6 @@
 pub mod region_graph;
 pub mod information;
 pub mod chow_liu;
+pub mod quad_tree;
 pub mod hclt;
 pub mod config;

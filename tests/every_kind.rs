@@ -148,6 +148,14 @@ fn ways() -> Vec<(&'static [&'static str], Vec<String>)> {
             ]),
         ),
         (
+            &["TreeConfig.quad_tree"],
+            own(&[
+                "patch.family.tree={kind: quad_tree}",
+                "baselines.pixel_hclt.circuit.tree={kind: quad_tree}",
+                "baselines.pixel_hclt.start=neighbourhoods",
+            ]),
+        ),
+        (
             &["Rule.anemone", "Schedule.inertia", "Start.random", "Tying.displacement", "Codes.teacher"],
             own(&[
                 "distill.soft.rule={kind: anemone, share: 0.4, momentum: 0.9}",

@@ -219,6 +219,18 @@ fn hclts_without_and_with_a_tree() {
 }
 
 #[test]
+fn quad_trees_have_regions_that_observe_nothing() {
+    agrees(
+        &[
+            "patch.family.tree={kind: quad_tree}",
+            "baselines.pixel_hclt={circuit: {states: 3, tree: {kind: quad_tree}}, em: {epochs: 1, batch: 48}, micro_batch: 24}",
+        ],
+        &[Stage::Joint, Stage::PixelHclt],
+        Tolerance { nats: 2e-4, share: 0.0 },
+    );
+}
+
+#[test]
 fn a_tree_with_hidden_states_and_clusters_that_share_trees() {
     let growing = "distill.growing={criterion: paper, final_clusters: 6, examples: 64, em: {epochs: 1, batch: 24}}";
     agrees(&["distill.tree.hidden=2", growing], &[Stage::Growing, Stage::Joint], Tolerance { nats: 1e-4, share: 0.0 });

@@ -1,6 +1,7 @@
 """Patch circuits that are hidden Chow-Liu trees (docs/format.md, *Patch circuits: hclt*): p(patch | cluster), exactly.
 
-A patch is D whole numbers, clusters are heads of T trees: k = t E + e. What is not observed is summed out: its inputs are ones.
+A patch is D whole numbers, clusters are heads of T trees: k = t E + e. What is not observed is summed out: its inputs are ones,
+as are those of the regions behind the first D of a tree, which observe nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Hclt:
     @property
     def parameters(self) -> int:
         """Free numbers: n - 1 for every row of n probabilities."""
-        trees, size, states, _ = self.inputs.shape
+        trees, _, states, _ = self.inputs.shape
+        size = len(self.trees[0].parents)
         values = int((self.greatest - self.least).sum())
         return trees * (states - 1) * (self.heads + (size - 1) * states) + trees * values * states
 
@@ -95,14 +97,16 @@ class Hclt:
             for part in _chunks(len(own)):
                 rows = own[part]
                 states = tree.maximiser(self._maximise(t, patches[rows], observed[rows]), clusters[rows] % self.heads)
-                completed = np.take_along_axis(best[t], states.T, 1).T
+                completed = np.take_along_axis(best[t], states[:, :len(best[t])].T, 1).T
                 out[rows] = np.where(observed[rows], patches[rows], completed)
         return out
 
     def _maximise(self, t: int, patches: np.ndarray, observed: Optional[np.ndarray], keep: bool = True) -> Maximum:
         values = patches - self.least
 
-        def log_evidence(d: int) -> np.ndarray:
+        def log_evidence(d: int) -> Optional[np.ndarray]:
+            if d >= len(self.least):
+                return None
             table = log(self.inputs[t, d])
             if observed is None or observed[:, d].all():
                 return table.take(values[:, d], 1)
@@ -115,6 +119,8 @@ class Hclt:
         values = patches - self.least
 
         def evidence(d: int) -> Optional[np.ndarray]:
+            if d >= len(self.least):
+                return None
             table = self.inputs[t, d]
             if observed is None or observed[:, d].all():
                 return table.take(values[:, d], 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests import tiny
 
-KINDS = ("independent", "tree", "hidden")
+KINDS = ("independent", "tree", "hidden", "regions")
 MASK = np.array([[True, False, True, False], [False, True, False, False]])
 
 

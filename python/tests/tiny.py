@@ -56,12 +56,15 @@ def prior(rng, kind, clusters, positions=2, hidden=3):
 
 
 def hclt(kind, seed=0, trees=2, heads=2, states=2):
-    """Pictures of 2 x 4 pixels of 2 levels in two patches; edges of both trees are cut."""
+    """Pictures of 2 x 4 pixels of 2 levels in two patches; edges of both trees are cut. Trees of kind "regions" have two regions
+    that observe nothing, under a latent tree."""
     rng = np.random.default_rng(seed)
-    edges = rows(rng, trees, 4, states, states)
+    parents = [[4, 4, 5, 5, -1, 4], [5, 4, 5, 4, 5, -1]] if kind == "regions" else [[-1, 0, 0, 2], [1, 2, -1, 2]]
+    kind = "tree" if kind == "regions" else kind
+    edges = rows(rng, trees, len(parents[0]), states, states)
     edges[:, 2, 0] = [0, 1]
     tensors = {
-        "ranges": np.tile([0, 1], (4, 1)), "patch.trees": np.array([[-1, 0, 0, 2], [1, 2, -1, 2]]),
+        "ranges": np.tile([0, 1], (4, 1)), "patch.trees": np.array(parents),
         "patch.roots": rows(rng, trees, heads, states), "patch.edges": edges,
         "patch.inputs": rows(rng, trees, 4, states, 2).transpose(0, 1, 3, 2),
     }
@@ -136,7 +139,7 @@ def enumerated(m, x):
     for k in range(m.clusters):
         tree, head = divmod(k, heads)
         parents, inputs, edges = t["patch.trees"][tree], t["patch.inputs"][tree], t["patch.edges"][tree]
-        for h in itertools.product(range(inputs.shape[2]), repeat=4):
+        for h in itertools.product(range(inputs.shape[2]), repeat=len(parents)):
             p = np.prod([t["patch.roots"][tree, head, h[d]] if q < 0 else edges[d][h[q], h[d]] for d, q in enumerate(parents)])
             likelihood[:, k] += p * np.prod([inputs[d, patches[:, d], h[d]] for d in range(4)], 0)
     return _codes(t, m.clusters) * np.einsum("a,b->ab", *likelihood)
@@ -152,7 +155,7 @@ def explained(m, x, mask):
         tree, head = divmod(k, t["patch.roots"].shape[1])
         parents, inputs, edges = t["patch.trees"][tree], t["patch.inputs"][tree].astype(float), t["patch.edges"][tree].astype(float)
         fits = (values == patches[i])[:, seen[i]].all(1)
-        for h in itertools.product(range(inputs.shape[2]), repeat=4):
+        for h in itertools.product(range(inputs.shape[2]), repeat=len(parents)):
             p = np.prod([t["patch.roots"][tree, head, h[d]] if q < 0 else edges[d][h[q], h[d]] for d, q in enumerate(parents)])
             joint = p * fits * np.prod([inputs[d, values[:, d], h[d]] for d in range(4)], 0)
             if joint.max() > best[i, k]:

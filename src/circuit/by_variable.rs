@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! roots      [T, heads, H]      p(state of the root) under every head
-//! edges      [T, V, H, H]       p(state | state of the parent); zeros for the root
+//! edges      [T, R, H, H]       p(state | state of the parent); zeros for the root
 //! inputs     [T, V, C, H]       p(value | state), C the most values of a variable, zeros behind a variable's last
 //! emissions  [T, V, H, K]       p(cluster | state), where latents have hidden states
 //! ```
 //!
-//! For trees with one region per variable, in the order of the variables, and one further region per variable where
-//! there are emissions (`structure::hclt` makes such). Shared tables appear once for every region that reads them.
+//! For trees of R regions, of which the first V have the variables' discrete inputs in their order and the others none; or of
+//! V regions and one more per variable, with the soft evidence, where there are emissions: these have no place among the edges
+//! (`structure::hclt` makes such). Shared tables appear once for every region that reads them.
 
 use std::ops::Range;
 
@@ -35,7 +36,7 @@ impl Circuit {
     /// Tensors in the shapes of the tables (tables, or counts), by tree and variable.
     ///
     /// # Panics
-    /// Where trees have other regions than one or two for every variable.
+    /// Where trees have other regions than these.
     #[must_use]
     pub fn by_variable(&self, all: &Parameters) -> Vec<(String, Tensor)> {
         let _guard = tch::no_grad_guard();
@@ -82,16 +83,18 @@ impl Tables {
         let (graph, plan) = (circuit.graph(), circuit.plan());
         let (trees, variables) = (plan.trees, graph.variables());
         let regions = graph.regions().len() / trees as usize;
-        assert!(regions == variables || regions == 2 * variables, "{regions} regions for {variables} variables");
+        assert!(regions >= variables, "{regions} regions for {variables} variables");
         let states = graph.regions()[0].states as i64;
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (circuit.kind(), circuit.device()));
         let categories: Vec<i64> = graph.categories().iter().map(|&n| n as i64).collect();
         let most = categories.iter().copied().max().unwrap_or(0);
-        let emitted = (regions > variables).then(|| graph.regions()[variables].states as i64);
+        let emitting = graph.regions()[..regions].get(variables).filter(|region| region.input.is_some());
+        let emitted = emitting.map(|region| region.states as i64);
+        let regions = if emitted.is_some() { variables } else { regions } as i64;
         let variables = variables as i64;
         Self {
             roots: zeros(&[trees, plan.heads, states]),
-            edges: zeros(&[trees, variables, states, states]),
+            edges: zeros(&[trees, regions, states, states]),
             inputs: (!plan.input_pools.is_empty()).then(|| zeros(&[trees, variables, most, states])),
             emissions: emitted.map(|clusters| zeros(&[trees, variables, states, clusters])),
             categories,
@@ -143,14 +146,15 @@ impl Tables {
     /// Where a tree's `region`-th region has its edge table and its input table.
     fn places(&self, circuit: &Circuit, tree: usize, region: usize) -> (Tensor, Option<Tensor>) {
         let graph = circuit.graph();
-        let variables = graph.variables();
+        let (variables, each) = (graph.variables(), graph.regions().len() / self.roots.size()[0] as usize);
         let own = |all: &Tensor, v: usize| all.get(tree as i64).get(v as i64);
         if let Some(emissions) = self.emissions.as_ref().filter(|_| region >= variables) {
             return (own(emissions, region - variables), None);
         }
-        let is_root = graph.roots()[tree] == tree * variables + region;
+        let is_root = graph.roots()[tree] == tree * each + region;
         let edge = if is_root { self.roots.get(tree as i64) } else { own(&self.edges, region) };
-        let input = self.inputs.as_ref().map(|all| own(all, region).narrow(0, 0, self.categories[region]));
+        let input = self.inputs.as_ref().filter(|_| region < variables);
+        let input = input.map(|all| own(all, region).narrow(0, 0, self.categories[region]));
         (edge, input)
     }
 }

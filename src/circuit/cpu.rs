@@ -14,6 +14,7 @@ pub mod kernels;
 pub mod program;
 pub mod memory;
 pub mod tables;
+pub mod alone;
 pub mod upward;
 pub mod counts;
 pub mod downward;
@@ -35,6 +36,7 @@ use upward::{Messages, Seen};
 
 /// Examples that are walked together: few enough for the caches, enough to make use of a table that was read.
 const BLOCK: usize = 64;
+const _: () = assert!(BLOCK <= alone::MOST, "the values of a block's examples are numbered in a byte");
 
 /// A circuit's trees, ready to be walked.
 #[derive(Debug)]

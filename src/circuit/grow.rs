@@ -27,7 +27,7 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// The tables of the grown tree, one region per variable with these parents.
+    /// The tables of the grown tree, whose regions have these parents.
     pub fn apply(&self, tables: &TreeTables, parents: &Parents, rng: &mut impl Rng) -> TreeTables {
         let head = Tensor::from_slice(&[self.head]).to_device(tables.edges[0].device());
         let edges = parents.iter().zip(&tables.edges).zip(&self.doubled).map(|((parent, table), doubled)| {

@@ -31,25 +31,34 @@ pub struct Forest {
 
 impl Forest {
     /// From a model's tensors (docs/format.md) and the inclusive ranges of a patch's variables. One tree is walked depth
-    /// first, so that beliefs travel along its edges; several, which have no order in common, as a patch is read.
+    /// first, so that beliefs travel along its edges, past the regions that observe nothing; several, which have no order in
+    /// common, as a patch is read.
     ///
     /// # Errors
     /// When a tensor is missing or does not fit, and where the parents are no tree.
     pub fn from_tensors(saved: &Named, ranges: &[(i64, i64)]) -> Result<Self> {
         let d = ranges.len();
-        let parents = saved.integers("trees", &[-1, d as i64])?;
-        let t = parents.len() / d;
+        let parents = saved.integers("trees", &[-1, -1])?;
+        let regions = saved.tensor("trees", &[-1, -1])?.size()[1].max(0) as usize;
+        require!(
+            regions >= d,
+            "tensor {} of the checkpoint has {regions} regions a tree, expected one for each of {d} variables at least",
+            saved.name("trees")
+        );
+        let t = parents.len() / regions;
         let (roots, sizes) = doubles(saved, "roots", &[t as i64, -1, -1])?;
         let (heads, states) = (sizes[1], sizes[2]);
-        let (edges, _) = floats(saved, "edges", &[t as i64, d as i64, states as i64, states as i64])?;
+        let (edges, _) = floats(saved, "edges", &[t as i64, regions as i64, states as i64, states as i64])?;
         let symbols: Vec<usize> = ranges.iter().map(|(low, high)| (high - low + 1) as usize).collect();
         let most = symbols.iter().copied().max().unwrap_or(1);
         let (inputs, _) = floats(saved, "inputs", &[t as i64, d as i64, most as i64, states as i64])?;
         require!(t > 0 && heads > 0 && states > 0, "the checkpoint holds no trees");
-        let tables = edges.chunks_exact(d * states * states);
-        let trees = parents.chunks_exact(d).zip(tables).map(|(parents, edges)| tree(parents, states, edges.to_vec()));
+        let tables = edges.chunks_exact(regions * states * states);
+        let trees =
+            parents.chunks_exact(regions).zip(tables).map(|(parents, edges)| tree(parents, states, edges.to_vec()));
         let trees: Vec<Tree> = trees.collect::<Result<_>>()?;
-        let order = if t == 1 { depth_first(&trees[0].parents).unwrap_or_default() } else { (0..d).collect() };
+        let mut order = if t == 1 { depth_first(&trees[0].parents).unwrap_or_default() } else { (0..d).collect() };
+        order.retain(|&region| region < d);
         Ok(Self { trees, heads, states, roots, inputs, most, symbols, order })
     }
 

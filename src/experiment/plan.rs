@@ -197,10 +197,11 @@ fn patch_numbers(
     match &patch.family {
         FamilyConfig::Hclt(hclt) => {
             let categories: Vec<usize> = view.ranges().iter().map(|(low, high)| (high - low + 1) as usize).collect();
-            let star = (0..d).map(|v| (v > 0).then_some(0)).collect();
+            let regions = hclt.tree.regions(d);
+            let star = (0..regions).map(|v| (v > 0).then_some(0)).collect();
             let graph = hclt::forest(&[star], hclt.states, &categories)?.with_heads(heads);
             let each = Parameters::count(&Plan::new(&graph, Device::Cpu)) as f64;
-            let messages = examples.min(1024.0) * (d * hclt.states) as f64 * 4.0 * 4.0;
+            let messages = examples.min(1024.0) * (regions * hclt.states) as f64 * 4.0 * 4.0;
             Ok((clusters * each, messages.max(hclt.tree.memory(d))))
         }
         FamilyConfig::Gaussian(gaussian) => {

@@ -22,7 +22,7 @@ use crate::require;
 use crate::run::RunFolder;
 
 /// Keys that say which parameters a model has and what they mean. The others say how a start is made and how it learns.
-const STRUCTURE: [&str; 19] = [
+const STRUCTURE: [&str; 20] = [
     "/protocol",
     "/color",
     "/transform",
@@ -34,6 +34,7 @@ const STRUCTURE: [&str; 19] = [
     "/patch/family/kind",
     "/patch/family/states",
     "/patch/family/inputs",
+    "/patch/family/tree/kind",
     "/patch/family/tree/parents",
     "/patch/family/covariance",
     "/patch/family/scales",

@@ -9,7 +9,8 @@ use tch::{Kind, Tensor};
 
 pub use super::information::{memory, mutual_information};
 
-/// A tree over variables: the parent of each, none for the root.
+/// A tree of regions: the parent of each, none for the root. Region v observes variable v; where there are more regions than
+/// variables, those behind observe nothing.
 pub type Parents = Vec<Option<usize>>;
 
 /// Map integers in `low..=high` to `0..bins` by equal width: `[N, V]` to `[N, V]` int64.
@@ -50,9 +51,9 @@ pub fn chow_liu(binned: &Tensor, bins: i64, pseudocount: f64) -> Parents {
     maximum_spanning_tree(&mutual_information(binned, bins, pseudocount))
 }
 
-/// The variables at most `hops` edges away from each, itself first, with their distance in edges.
+/// The regions at most so many edges away from each as `hops` says for it, itself first, with their distance in edges.
 #[must_use]
-pub fn neighbourhoods(parents: &Parents, hops: usize) -> Vec<Vec<(usize, usize)>> {
+pub fn neighbourhoods(parents: &Parents, hops: impl Fn(usize) -> usize) -> Vec<Vec<(usize, usize)>> {
     let mut neighbours = vec![Vec::new(); parents.len()];
     for (child, parent) in parents.iter().enumerate().filter_map(|(c, p)| p.map(|p| (c, p))) {
         neighbours[child].push(parent);
@@ -60,7 +61,7 @@ pub fn neighbourhoods(parents: &Parents, hops: usize) -> Vec<Vec<(usize, usize)>
     }
     let around = |start: usize| {
         let mut found = vec![(start, None, 0)];
-        let mut next = 0;
+        let (mut next, hops) = (0, hops(start));
         while next < found.len() && found[next].2 < hops {
             let (node, from, distance) = found[next];
             let further = neighbours[node].iter().filter(|&&n| Some(n) != from);
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn neighbourhoods_reach_as_far_as_asked() {
-        let found = neighbourhoods(&vec![Some(1), Some(2), None, Some(2), Some(3)], 2);
+        let found = neighbourhoods(&vec![Some(1), Some(2), None, Some(2), Some(3)], |_| 2);
         assert_eq!(found[2], [(2, 0), (1, 1), (3, 1), (0, 2), (4, 2)]);
         assert_eq!(found[4], [(4, 0), (3, 1), (2, 2)]);
     }

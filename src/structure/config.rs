@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::chow_liu::{self, Parents};
+use super::quad_tree;
 use crate::refusal::Problems;
 
 /// The tree over the variables of a circuit.
@@ -27,6 +28,8 @@ pub enum TreeConfig {
         #[serde(default)]
         shared: bool,
     },
+    /// A square of squares down to the pixels: hidden states for every square of four, without a variable of their own.
+    QuadTree {},
     /// A tree given by hand: the parent of every variable, null for the root.
     Given {
         /// Parents by variable.
@@ -80,7 +83,16 @@ impl TreeConfig {
     pub fn memory(&self, variables: usize) -> f64 {
         match self {
             Self::ChowLiu { bins, .. } => chow_liu::memory(variables, *bins),
-            Self::Given { .. } => 0.0,
+            Self::Given { .. } | Self::QuadTree {} => 0.0,
+        }
+    }
+
+    /// Regions of a tree over so many variables: one each, and those that observe nothing.
+    #[must_use]
+    pub fn regions(&self, variables: usize) -> usize {
+        match (self, quad_tree::square(variables)) {
+            (Self::QuadTree {}, Some((side, channels))) => quad_tree::regions(side, side, channels),
+            _ => variables,
         }
     }
 
@@ -93,7 +105,7 @@ impl TreeConfig {
     /// The tree for values `[N, V]` with inclusive `ranges` per variable.
     ///
     /// # Errors
-    /// When a tree given by hand has another number of variables.
+    /// When a tree given by hand has another number of variables, and where a quad tree has no square picture to divide.
     pub fn tree(&self, values: &Tensor, ranges: &[(i64, i64)]) -> Result<Parents> {
         match self {
             Self::Given { parents } => {
@@ -104,6 +116,15 @@ impl TreeConfig {
                     ranges.len()
                 );
                 Ok(parents.clone())
+            }
+            Self::QuadTree {} => {
+                let Some((side, channels)) = quad_tree::square(ranges.len()) else {
+                    return Err(crate::refusal!(
+                        "a quad tree divides a square of pixels with 1 or 3 channels, the data have {} variables",
+                        ranges.len()
+                    ));
+                };
+                Ok(quad_tree::quad_tree(side, side, channels))
             }
             Self::ChowLiu { bins, pseudocount, examples, .. } => {
                 let bins = *bins as i64;

@@ -10,20 +10,25 @@ use anyhow::Result;
 use super::chow_liu::Parents;
 use super::region_graph::{Input, InputKind, Region, RegionGraph};
 
-/// One HCLT per entry of `trees`, all over the same variables, as a forest with tables of their own.
+/// One HCLT per entry of `trees`, all over the same variables, as a forest with tables of their own. Regions behind those of
+/// the variables have no input.
 ///
 /// # Errors
-/// When an entry is no tree over `categories.len()` variables; the message names the region.
+/// When an entry is no tree over `categories.len()` variables, or trees differ in their number of regions; the message names
+/// the tree or the region.
 pub fn forest(trees: &[Parents], states: usize, categories: &[usize]) -> Result<RegionGraph> {
     let variables = categories.len();
-    let mut regions = Vec::with_capacity(trees.len() * variables);
+    let each = trees.first().map_or(variables, Vec::len);
+    let mut regions = Vec::with_capacity(trees.len() * each);
     for (t, parents) in trees.iter().enumerate() {
-        crate::require!(parents.len() == variables, "tree {t} has {} variables, expected {variables}", parents.len());
+        let count = parents.len();
+        crate::require!(count >= variables, "tree {t} has {count} variables, expected {variables}");
+        crate::require!(count == each, "tree {t} has {count} regions, tree 0 has {each}");
         for (v, &parent) in parents.iter().enumerate() {
-            let id = t * variables + v;
-            let input = Input { variable: v, kind: InputKind::Discrete { categories: categories[v] }, tie: id };
-            let parent = parent.map(|p| t * variables + p);
-            regions.push(Region { parent, states, input: Some(input), tie: id });
+            let id = t * each + v;
+            let input = |&categories| Input { variable: v, kind: InputKind::Discrete { categories }, tie: id };
+            let parent = parent.map(|p| t * each + p);
+            regions.push(Region { parent, states, input: categories.get(v).map(input), tie: id });
         }
     }
     RegionGraph::new(regions, variables)

@@ -16,6 +16,7 @@ use lvd::patch::config::{
 use lvd::patch::{self, PatchModel};
 use lvd::random::rng;
 use lvd::run::checkpoint::{Named, prefixed};
+use lvd::structure::config::TreeConfig;
 use lvd::wavelet::Transform;
 use tch::{Device, Kind, Tensor};
 
@@ -32,6 +33,8 @@ pub enum Kinds {
     Heads,
     /// One tree over the whole picture.
     Pixels,
+    /// Quad trees over patches of this side; one over the whole picture.
+    Squares(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +56,7 @@ const LOW: Kinds = Kinds::Gaussian(ScaleGroups::LumaChroma, Covariance::LowRank 
 pub const NETWORK: GateConfig = GateConfig::Network(NetworkConfig { units: 6, rate: 2e-3, experts_every: 4 });
 pub const RING: GateConfig = GateConfig::Ring(RingConfig { width: 1 });
 
-pub const CASES: [Case; 18] = [
+pub const CASES: [Case; 20] = [
     Case(ONE, Latents::Independent, ColorSpace::Rgb, Transform::None),
     Case(LUMA, Latents::Independent, ColorSpace::YcocgR, Transform::None),
     Case(LUMA, Latents::Tree, ColorSpace::YcocgRMod, Transform::None),
@@ -77,6 +80,8 @@ pub const CASES: [Case; 18] = [
     Case(Kinds::Heads, Latents::Tree, ColorSpace::Grey, Transform::Cdf53Integer),
     Case(Kinds::Pixels, Latents::Independent, ColorSpace::Grey, Transform::None),
     Case(Kinds::Pixels, Latents::Independent, ColorSpace::YcocgRMod, Transform::None),
+    Case(Kinds::Squares(8), Latents::Independent, ColorSpace::Grey, Transform::None),
+    Case(Kinds::Squares(4), Latents::Tree, ColorSpace::YcocgR, Transform::None),
 ];
 
 /// Pictures u8 `[N, 8, 8, C]` with slopes, edges and noise.
@@ -115,7 +120,11 @@ impl Case {
         if let Kinds::Context(..) = self.0 {
             return View::windowed(shape, self.2, Region::Whole, 2, 2).unwrap();
         }
-        let patch = if self.0 == Kinds::Pixels { 8 } else { 4 };
+        let patch = match self.0 {
+            Kinds::Pixels => 8,
+            Kinds::Squares(side) => side,
+            _ => 4,
+        };
         View::new(shape, self.2, Region::Whole, patch).unwrap().transformed(self.3).unwrap()
     }
 
@@ -136,6 +145,9 @@ impl Case {
                 ordered_window: 1e9,
                 ..GaussianConfig::default()
             }),
+            Kinds::Squares(_) => {
+                FamilyConfig::Hclt(HcltConfig { states: 3, tree: TreeConfig::QuadTree {}, ..HcltConfig::default() })
+            }
             _ => FamilyConfig::Hclt(HcltConfig { states: 3, ..HcltConfig::default() }),
         };
         let gate = if let Kinds::Context(_, gate) = self.0 { gate } else { GateConfig::None };
@@ -144,7 +156,7 @@ impl Case {
 
     fn patches(self) -> Box<dyn PatchModel> {
         let (view, config) = (self.view(), self.config());
-        let clusters = if self.0 == Kinds::Pixels { 1 } else { CLUSTERS };
+        let clusters = if view.patches() == 1 { 1 } else { CLUSTERS };
         let members: Vec<Tensor> = (0..clusters as u64)
             .map(|k| {
                 let seen = tensor(&pictures(25, self.channels(), k + 1), self.channels());

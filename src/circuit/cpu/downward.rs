@@ -2,8 +2,8 @@
 //! of the messages.
 
 use multiversion::multiversion;
-use multiversion::target::match_target;
 
+use super::alone;
 use super::counts::Counts;
 use super::kernels::{self, padded};
 use super::program::{Leaf, Step, Tree};
@@ -20,43 +20,45 @@ pub fn downward(
     messages: &mut Messages,
     (counts, block): (&Counts<'_>, usize),
 ) {
-    match_target! {
-        "x86_64+avx2+fma" => walk::<true>(tree, tables, seen, weights, messages, (counts, block)),
-        _ => walk::<{ cfg!(target_arch = "aarch64") }>(tree, tables, seen, weights, messages, (counts, block)),
-    }
-}
-
-#[inline(always)]
-fn walk<const FMA: bool>(
-    tree: &Tree,
-    tables: &Tables<'_>,
-    seen: &Seen<'_>,
-    weights: &[f32],
-    messages: &mut Messages,
-    (counts, block): (&Counts<'_>, usize),
-) {
     let examples = seen.chosen.len();
-    let Messages { regions, sums, .. } = messages;
-    for step in tree.steps.iter().rev() {
+    let Messages { regions, sums, different, .. } = messages;
+    let (mut few, mut added) = (Vec::new(), Vec::new());
+    for (number, step) in tree.steps.iter().enumerate().rev() {
         let (width, above) = (padded(step.states), padded(step.above));
-        let ratio = &mut sums[step.kept.sums * examples..][..above * examples];
+        let mut seen = *seen;
+        if step.alone {
+            different.examples(number, seen.chosen, &mut few);
+            seen.chosen = &few;
+        }
+        let rows = seen.chosen.len();
+        let ratio = &mut sums[step.kept.sums * examples..][..above * rows];
         match step.parent {
             Some(parent) => {
                 let flow = &regions[tree.steps[parent].kept.message * examples..][..above * examples];
-                ratio.iter_mut().zip(flow).for_each(|(s, flow)| *s = flow / s.max(f32::MIN_POSITIVE));
+                if step.alone {
+                    alone::ratio(ratio, above, flow, different.numbers(number), &mut added);
+                } else {
+                    divide(ratio, flow);
+                }
             }
             None => begin(step, weights, ratio),
         }
-        let message = &mut regions[step.kept.message * examples..][..width * examples];
+        let message = &mut regions[step.kept.message * examples..][..width * rows];
         let mut edges = counts.turn(&step.table, block);
-        kernels::add_outer::<FMA>((ratio, above), (message, width), (edges.sums(), step.states));
+        kernels::add_outer((ratio, above), (message, width), (edges.sums(), step.states));
         drop(edges);
         let table = (tables.downward(step.table.table), step.above);
-        kernels::product::<FMA>((ratio, above), table, (message, width), |m, x| m * x);
+        kernels::multiply((ratio, above), table, (message, width));
         if let Some(leaf) = &step.leaf {
-            add_inputs(step, leaf, seen, message, counts.turn(&leaf.table, block).sums());
+            add_inputs(step, leaf, &seen, message, counts.turn(&leaf.table, block).sums());
         }
     }
+}
+
+/// Q: the flow of the parent's state over S.
+#[inline(always)]
+fn divide(sums: &mut [f32], flow: &[f32]) {
+    sums.iter_mut().zip(flow).for_each(|(s, flow)| *s = flow / s.max(f32::MIN_POSITIVE));
 }
 
 /// Q of a root: the weight over S; nothing where a root without likelihood (hard zeros) has no flow.
@@ -78,6 +80,7 @@ fn add_inputs(step: &Step, leaf: &Leaf, seen: &Seen<'_>, flows: &[f32], counts: 
         16 => add::<16>(flows, rows, counts),
         32 => add::<32>(flows, rows, counts),
         64 => add::<64>(flows, rows, counts),
+        128 => add::<128>(flows, rows, counts),
         states => {
             for (flow, row) in flows.chunks_exact(padded(states)).zip(rows) {
                 counts[row * states..][..states].iter_mut().zip(flow).for_each(|(count, flow)| *count += flow);

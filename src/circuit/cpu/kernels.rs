@@ -2,6 +2,12 @@
 //!
 //! A **message** is a row of states for every example, row behind row; rows are padded with zeros to a multiple of
 //! [`LANES`] numbers ([`padded`]). The number of rows is a multiple of [`ROWS`].
+//!
+//! The products choose their instructions themselves and are functions of their own: inlined into a walk, what the compiler made
+//! of them changed with the code around them, once to half as wide vectors.
+
+use multiversion::multiversion;
+use multiversion::target::match_target;
 
 /// Numbers that messages are padded to a multiple of.
 pub const LANES: usize = 8;
@@ -48,10 +54,28 @@ fn product_tile<const L: usize, const FMA: bool>(rows: [&[f32]; ROWS], panel: &[
     sums
 }
 
-/// `out[b] = change(out[b], sum_i rows[b, i] table[i])` for every example b, panel by panel: rows `[B, width]`, a packed table
-/// `[inner, columns]`, and out `[B, padded columns]`.
+/// `out[b] = sum_i rows[b, i] table[i]` for every example b: rows `[B, width]`, a packed table `[inner, columns]`, and out
+/// `[B, padded columns]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn product(rows: (&[f32], usize), table: (&[f32], usize), out: (&mut [f32], usize)) {
+    match_target! {
+        "x86_64+avx2+fma" => change::<true>(rows, table, out, |_, x| x),
+        _ => change::<{ cfg!(target_arch = "aarch64") }>(rows, table, out, |_, x| x),
+    }
+}
+
+/// `out[b] *= sum_i rows[b, i] table[i]`, shapes as for [`product`].
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn multiply(rows: (&[f32], usize), table: (&[f32], usize), out: (&mut [f32], usize)) {
+    match_target! {
+        "x86_64+avx2+fma" => change::<true>(rows, table, out, |m, x| m * x),
+        _ => change::<{ cfg!(target_arch = "aarch64") }>(rows, table, out, |m, x| m * x),
+    }
+}
+
+/// `out[b] = change(out[b], sum_i rows[b, i] table[i])`, panel by panel.
 #[inline(always)]
-pub fn product<const FMA: bool>(
+fn change<const FMA: bool>(
     (rows, width): (&[f32], usize),
     (table, inner): (&[f32], usize),
     (out, columns): (&mut [f32], usize),
@@ -101,8 +125,16 @@ fn outer_tile<const L: usize, const FMA: bool>(
 
 /// `counts[j, k] += sum_b ratio[b, j] message[b, k]`: ratio `[B, above]` and message `[B, width]`, both padded; counts
 /// `[parent states, states]`, not padded.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn add_outer(ratio: (&[f32], usize), message: (&[f32], usize), counts: (&mut [f32], usize)) {
+    match_target! {
+        "x86_64+avx2+fma" => add_outers::<true>(ratio, message, counts),
+        _ => add_outers::<{ cfg!(target_arch = "aarch64") }>(ratio, message, counts),
+    }
+}
+
 #[inline(always)]
-pub fn add_outer<const FMA: bool>(
+fn add_outers<const FMA: bool>(
     (ratio, above): (&[f32], usize),
     (message, width): (&[f32], usize),
     (counts, states): (&mut [f32], usize),

@@ -53,6 +53,8 @@ pub struct Step {
     pub children: Vec<(usize, bool)>,
     /// Whether the message is rescaled when it is complete.
     pub rescale: bool,
+    /// Whether it is a leaf that stands alone, below a parent (`super::alone`).
+    pub alone: bool,
     /// Step of its parent.
     pub parent: Option<usize>,
     /// Its place where all messages are kept.
@@ -184,6 +186,7 @@ impl Tree {
             leaf: named[r].1,
             children: children[r].iter().map(|c| (place[c], false)).collect(),
             rescale: false,
+            alone: false,
             parent: graph.regions()[r].parent.map(|p| place[&p]),
             kept: Place::default(),
             passing: Place::default(),
@@ -228,6 +231,7 @@ impl Tree {
                 count += factors[*child];
             }
             step.rescale = count + usize::from(scaled) > FACTORS;
+            step.alone = step.leaf.is_some() && step.children.is_empty() && step.parent.is_some() && !step.rescale;
             factors.push(if step.rescale { 1 } else { count + usize::from(scaled) });
         }
     }

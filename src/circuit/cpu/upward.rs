@@ -5,13 +5,14 @@
 //! as integers.
 
 use multiversion::multiversion;
-use multiversion::target::match_target;
 
+use super::alone::{self, Different};
 use super::kernels::{self, padded};
 use super::program::{Leaf, Step, Tree};
 use super::tables::Tables;
 
 /// What a block of examples sees.
+#[derive(Clone, Copy)]
 pub struct Seen<'a> {
     /// Row of the value in its input table, `[variables, all examples]`, of all trees one after the other where every tree
     /// has its own.
@@ -33,11 +34,13 @@ pub struct Messages {
     pub sums: Vec<f32>,
     /// How often every example's messages were halved.
     pub exponents: Vec<i32>,
+    /// The different values of the examples at leaves that stand alone.
+    pub different: Different,
 }
 
 impl Seen<'_> {
     /// The row of an input's pool that every example reads.
-    pub fn rows(&self, leaf: &Leaf) -> impl Iterator<Item = usize> {
+    pub fn rows(&self, leaf: &Leaf) -> impl Iterator<Item = usize> + Clone {
         let variable = if self.per_tree { leaf.own } else { leaf.variable };
         let values = &self.values[variable * self.examples..][..self.examples];
         self.chosen.iter().map(move |&example| leaf.first + values[example] as usize)
@@ -52,40 +55,45 @@ impl Messages {
         self.sums.resize(self.sums.len().max(size.sums * examples), 0.0);
         self.exponents.clear();
         self.exponents.resize(examples, 0);
+        self.different.begin(tree.steps.len(), examples);
     }
 }
 
 /// Fill in the messages; where they are not kept, only the root's S is left.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn upward(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Seen<'_>, messages: &mut Messages) {
-    match_target! {
-        "x86_64+avx2+fma" => walk::<true>(tree, keep, tables, seen, messages),
-        _ => walk::<{ cfg!(target_arch = "aarch64") }>(tree, keep, tables, seen, messages),
-    }
-}
-
-#[inline(always)]
-fn walk<const FMA: bool>(tree: &Tree, keep: bool, tables: &Tables<'_>, seen: &Seen<'_>, messages: &mut Messages) {
     let examples = seen.chosen.len();
-    let Messages { regions, sums, exponents } = messages;
-    for step in &tree.steps {
+    let Messages { regions, sums, exponents, different } = messages;
+    let mut few = Vec::new();
+    for (number, step) in tree.steps.iter().enumerate() {
         let place = |step: &Step| if keep { step.kept } else { step.passing };
         let (width, above) = (padded(step.states), padded(step.above));
-        let message = &mut regions[place(step).message * examples..][..width * examples];
-        begin(step, tables, seen, message);
+        let mut seen = *seen;
+        if let Some(leaf) = step.leaf.as_ref().filter(|_| step.alone) {
+            different.find(number, leaf.first, seen.rows(leaf));
+            different.examples(number, seen.chosen, &mut few);
+            seen.chosen = &few;
+        }
+        let rows = seen.chosen.len();
+        let message = &mut regions[place(step).message * examples..][..width * rows];
+        begin(step, tables, &seen, message);
         for &(child, rescale) in &step.children {
             if rescale {
                 kernels::rescale(message, width, exponents);
             }
             let factors = &sums[place(&tree.steps[child]).sums * examples..][..width * examples];
-            message.iter_mut().zip(factors).for_each(|(m, s)| *m *= s);
+            if tree.steps[child].alone {
+                alone::multiply(message, width, factors, different.numbers(child));
+            } else {
+                message.iter_mut().zip(factors).for_each(|(m, s)| *m *= s);
+            }
         }
         if step.rescale {
             kernels::rescale(message, width, exponents);
         }
-        let out = &mut sums[place(step).sums * examples..][..above * examples];
+        let out = &mut sums[place(step).sums * examples..][..above * rows];
         let table = (tables.upward(step.table.table), step.states);
-        kernels::product::<FMA>((message, width), table, (out, above), |_, x| x);
+        kernels::product((message, width), table, (out, above));
     }
 }
 
@@ -105,6 +113,7 @@ fn begin(step: &Step, tables: &Tables<'_>, seen: &Seen<'_>, message: &mut [f32])
         16 => read::<16>(pool, rows, message),
         32 => read::<32>(pool, rows, message),
         64 => read::<64>(pool, rows, message),
+        128 => read::<128>(pool, rows, message),
         states => {
             for (message, row) in message.chunks_exact_mut(padded(states)).zip(rows) {
                 message[..states].copy_from_slice(&pool[row * states..][..states]);

@@ -19,13 +19,18 @@ pub(super) fn read_width(saved: &Named, trees: usize) -> Result<Width> {
     Ok(Width { heads: size[1] as usize, states: size[2] as usize })
 }
 
-/// Trees of a checkpoint, the parent of every variable by tree, and the marginals of their inputs.
+/// Trees of a checkpoint, the parent of every region by tree, and the marginals of their inputs.
 pub(super) fn read_structure<'a>(saved: &Named<'a>, ranges: &[(i64, i64)]) -> Result<(Vec<Parents>, &'a Tensor)> {
     let variables = ranges.len() as i64;
     let most = ranges.iter().map(|(low, high)| high - low + 1).max().unwrap_or(1);
-    let flat = saved.integers("trees", &[-1, variables])?;
-    let trees = flat.len() as i64 / variables;
+    let flat = saved.integers("trees", &[-1, -1])?;
+    let (trees, regions) = saved.tensor("trees", &[-1, -1])?.size2()?;
+    crate::require!(
+        regions >= variables,
+        "tensor {} of the checkpoint has {regions} regions a tree, expected one for each of {variables} variables at least",
+        saved.name("trees")
+    );
     let marginals = saved.tensor("marginals", &[trees, variables, most])?;
     let parents: Vec<_> = flat.iter().map(|&p| usize::try_from(p).ok()).collect();
-    Ok((parents.chunks(ranges.len()).map(<[_]>::to_vec).collect(), marginals))
+    Ok((parents.chunks(regions as usize).map(<[_]>::to_vec).collect(), marginals))
 }

@@ -2,7 +2,8 @@
 //!
 //! With a state for every hidden variable everything is observed, so the first tables are normalised counts: of values
 //! and states for the inputs, of pairs of states for the edges. States are quantile bins of the variable's own values, or
-//! clusters of the values around it, which see more than the variable: EM from there ends far better on large trees.
+//! clusters of the values around it, which see more than the variable: EM from there ends far better on large trees. A region
+//! that observes nothing has clusters of the values in and around its scope in either case.
 
 use anyhow::Result;
 use rand::RngExt;
@@ -23,6 +24,8 @@ use crate::structure::chow_liu::{self, Parents};
 const HOPS: usize = 4;
 /// Weight of a neighbour's value by edge.
 const DECAY: f32 = 0.7;
+/// Numbers that the clusters of a region that observes nothing are found from, at most: examples times variables around it.
+const NUMBERS: usize = 1 << 21;
 const PSEUDOCOUNT: f64 = 1.0;
 /// Share of every input's prior that is even over its range.
 const EVEN: f64 = 0.1;
@@ -53,8 +56,8 @@ pub fn from_members(
     for (k, patches) in members.iter().enumerate() {
         let values = patches.to_kind(Kind::Int64);
         let hidden = match from {
-            Start::Neighbourhoods => neighbourhoods(&values, &trees[k], config.states, rng)?,
-            _ => quantile_bins(&values, config.states as i64, rng),
+            Start::Neighbourhoods => neighbourhoods(&values, &trees[k], 0, config.states, rng)?,
+            _ => quantiles(&values, &trees[k], config.states, rng)?,
         };
         let tables = counted_tables(&values, &hidden, config.states, &trees[k], ranges, &marginals.get(k as i64));
         model.set_tables(k, &tables, 0.0, rng);
@@ -98,7 +101,7 @@ fn histogram(patches: &Tensor, ranges: &[(i64, i64)], most: i64) -> Tensor {
     Tensor::stack(&columns.collect::<Vec<_>>(), 0)
 }
 
-/// Normalised counts where everything is observed: the values `[n, D]` and the hidden states `[n, D]`.
+/// Normalised counts where everything is observed: the values `[n, D]` and the hidden states `[n, regions]`.
 fn counted_tables(
     values: &Tensor,
     hidden: &Tensor,
@@ -117,27 +120,68 @@ fn counted_tables(
         };
         let pairs: Tensor = pairs.to_kind(Kind::Double) + PSEUDOCOUNT / states as f64;
         edges.push(&pairs / pairs.sum_dim_intlist(1, true, Kind::Double));
-        let (low, high) = ranges[v];
+        let Some((low, high)) = ranges.get(v) else {
+            inputs.push(None);
+            continue;
+        };
         let prior = marginals.get(v as i64).narrow(0, 0, high - low + 1).unsqueeze(-1) * PSEUDOCOUNT;
         let counts = Tensor::zeros([high - low + 1, states as i64], (Kind::Float, Device::Cpu));
-        let counts = counts.index_add(0, &(values.select(1, v as i64) - low), &mine).to_kind(Kind::Double) + prior;
+        let counts = counts.index_add(0, &(values.select(1, v as i64) - *low), &mine).to_kind(Kind::Double) + prior;
         inputs.push(Some(&counts / counts.sum_dim_intlist(0, true, Kind::Double)));
     }
     TreeTables { edges, inputs }
 }
 
-/// Which of `states` clusters the values around each variable fall into, by k-means: int64 `[n, D]`. Around a variable
-/// are those at most [`HOPS`] edges away in the tree, the weight of their values falling with every edge; equal values are
-/// spread by noise.
-fn neighbourhoods(values: &Tensor, parents: &Parents, states: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let (n, _) = values.size2()?;
+/// Quantile bins of the variables, and clusters for regions that observe nothing: int64 `[n, regions]`.
+fn quantiles(values: &Tensor, parents: &Parents, states: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let (_, variables) = values.size2()?;
+    let bins = quantile_bins(values, states as i64, rng);
+    if parents.len() as i64 == variables {
+        return Ok(bins);
+    }
+    Ok(Tensor::cat(&[bins, neighbourhoods(values, parents, variables as usize, states, rng)?], 1))
+}
+
+/// The fewest edges from every region down to a variable: 0 for those that observe one.
+fn heights(parents: &Parents, variables: usize) -> Vec<usize> {
+    let mut heights = vec![usize::MAX; parents.len()];
+    for v in 0..variables {
+        for (height, r) in std::iter::successors(Some(v), |&r| parents[r]).enumerate() {
+            heights[r] = heights[r].min(height);
+        }
+    }
+    heights
+}
+
+/// Which of `states` clusters the values around each region from `first` on fall into, by k-means: int64 `[n, regions]`.
+/// Around a region are the variables at most [`HOPS`] edges further away in the tree than the nearest one in its scope, the
+/// weight of their values falling with every edge; equal values are spread by noise.
+fn neighbourhoods(
+    values: &Tensor,
+    parents: &Parents,
+    first: usize,
+    states: usize,
+    rng: &mut ChaCha8Rng,
+) -> Result<Tensor> {
+    let (n, variables) = values.size2()?;
     let spread = spread_out(values, rng).to_kind(Kind::Float);
-    let kmeans = KMeansConfig { clusters: states.min(n as usize), iterations: 10, ..KMeansConfig::default() };
-    let around = chow_liu::neighbourhoods(parents, HOPS);
-    let work: Vec<_> = around.into_iter().map(|around| (around, rng.random::<u64>(), spread.shallow_clone())).collect();
-    let cluster = |(around, seed, values): (Vec<(usize, usize)>, u64, Tensor)| {
+    let clusters = states.min(n as usize);
+    let heights = heights(parents, variables as usize);
+    let mut around = chow_liu::neighbourhoods(parents, |r| heights[r].saturating_add(HOPS));
+    for around in &mut around {
+        around.retain(|(v, _)| (*v as i64) < variables);
+    }
+    let sample = |(r, around): (usize, Vec<_>)| {
+        let all = KMeansConfig::default().sample;
+        let most = if (r as i64) < variables { all } else { (NUMBERS / around.len()).max(clusters).min(all) };
+        (around, KMeansConfig { clusters, iterations: 10, sample: most, ..KMeansConfig::default() })
+    };
+    let around = around.into_iter().enumerate().skip(first).map(sample);
+    let work: Vec<_> =
+        around.map(|(around, kmeans)| (around, kmeans, rng.random::<u64>(), spread.shallow_clone())).collect();
+    let cluster = |(around, kmeans, seed, values): (Vec<(usize, usize)>, KMeansConfig, u64, Tensor)| {
         let variables: Vec<i64> = around.iter().map(|(v, _)| *v as i64).collect();
-        let weights: Vec<f32> = around.iter().map(|(_, hops)| DECAY.powi(*hops as i32)).collect();
+        let weights: Vec<f32> = around.iter().map(|(_, hops)| DECAY.powi(*hops as i32 - around[0].1 as i32)).collect();
         let points = Points(values.index_select(1, &Tensor::from_slice(&variables)) * Tensor::from_slice(&weights));
         kmeans.fit(&points, seed, &Alone)?.assign(&points.0)
     };

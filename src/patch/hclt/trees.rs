@@ -87,7 +87,7 @@ impl HcltPatches {
         Forest::uniform(trees.clone(), &self.trees[trees], self.width, &self.ranges, self.device())
     }
 
-    /// The parents of a tree's variables.
+    /// The parents of a tree's regions.
     #[must_use]
     pub fn tree(&self, tree: usize) -> &Parents {
         &self.trees[tree]
@@ -169,7 +169,7 @@ impl HcltPatches {
 
     pub(super) fn trees_tensor(&self) -> Tensor {
         let flat: Vec<i64> = self.trees.iter().flatten().map(|p| p.map_or(-1, |p| p as i64)).collect();
-        Tensor::from_slice(&flat).view([self.trees.len() as i64, self.ranges.len() as i64])
+        Tensor::from_slice(&flat).view([self.trees.len() as i64, -1])
     }
 }
 
