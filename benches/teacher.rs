@@ -88,7 +88,9 @@ impl Products {
         let hidden_layers = config.decoder.iter().map(|&n| n as i64);
         let widths: Vec<i64> =
             std::iter::once(2 * embedding).chain(hidden_layers).chain([pixel(shape.channels) as i64]).collect();
-        widths.windows(2).for_each(|pair| products.add(bottom, pair[0], pair[1], 1));
+        for pair in widths.windows(2) {
+            products.add(bottom, pair[0], pair[1], 1);
+        }
         for (side, codes) in [(bottom, config.codes_bottom), (top, config.codes_top)] {
             products.all.push(Product {
                 rows: products.batch * side * side,

@@ -79,10 +79,9 @@ mod tests {
             let expected: Vec<f32> =
                 nearest.iter().zip(points.chunks(width)).map(|(&before, point)| distance(point).min(before)).collect();
             lower(&mut nearest, &points, &centre);
-            nearest
-                .iter()
-                .zip(&expected)
-                .for_each(|(a, b)| assert!((a - b).abs() <= 1e-5 * b.abs(), "{width}: {a} {b}"));
+            for (a, b) in nearest.iter().zip(&expected) {
+                assert!((a - b).abs() <= 1e-5 * b.abs(), "{width}: {a} {b}");
+            }
         }
     }
 }
