@@ -47,7 +47,6 @@ impl Likelihoods {
     }
 
     /// log p(patch | cluster) in nats of some training pictures, float32 `[B, L, K]`.
-    #[must_use]
     pub fn of(&self, pictures: &[usize], device: Device) -> Tensor {
         let below = self.below.rows(pictures).to_device(device).to_kind(Kind::Float);
         below + self.best.rows(pictures).to_device(device).unsqueeze(-1)

@@ -136,7 +136,6 @@ impl MappedArray {
     }
 
     /// Some rows of the first dimension, in the order in which they are named: `[n, ..]` on the CPU.
-    #[must_use]
     pub fn rows(&self, rows: &[usize]) -> Tensor {
         let row = self.shape[1..].iter().product::<usize>() * self.kind.elt_size_in_bytes();
         let bytes: Vec<u8> = rows.iter().flat_map(|&r| &self.bytes()[r * row..][..row]).copied().collect();

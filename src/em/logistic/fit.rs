@@ -97,7 +97,9 @@ fn table(ends: &[Tails]) -> Vec<f64> {
     let inside = |w: &[Tails]| if w[0].below < 0.5 { w[1].below - w[0].below } else { w[0].above - w[1].above };
     let mut table: Vec<f64> = ends.windows(2).map(|w| inside(w).max(FLOOR)).collect();
     let total = table.iter().sum::<f64>();
-    table.iter_mut().for_each(|p| *p /= total);
+    for p in &mut table {
+        *p /= total;
+    }
     table
 }
 
