@@ -135,7 +135,7 @@ fn gaps(circuit: &Circuit, data: &Tensor, e_step: f64) {
     });
     match busy.map(|seconds| 1e3 * seconds) {
         Some(ms) => {
-            println!("  kernels: {ms:.1} ms, {:.0} % of the E-step; the rest is launch gaps", 100.0 * ms / e_step)
+            println!("  kernels: {ms:.1} ms, {:.0} % of the E-step; the rest is launch gaps", 100.0 * ms / e_step);
         }
         None => println!("  kernels: not told apart from launch gaps, since the step waits for results in between"),
     }
