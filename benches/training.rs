@@ -54,7 +54,7 @@ fn main() {
     };
     let parents = chow_liu::chow_liu(&chow_liu::bin(&some(EXAMPLES), 0, 255, BINS), BINS, 1.0);
     let categories = vec![256; parents.len()];
-    let graph = hclt::forest(&[parents.clone()], options.states, &categories).expect("a tree");
+    let graph = hclt::forest(std::slice::from_ref(&parents), options.states, &categories).expect("a tree");
     let mut circuit = Circuit::uniform(graph, Kind::Float, device);
     circuit.update(|parameters, plan| parameters.perturb(plan, 0.5, &mut random::rng(0, "bench", 0)));
     let parameters = Parameters::count(circuit.plan());
