@@ -4,7 +4,7 @@
 //! 2. A forest of patch circuits: likelihoods alone, and with flows and statistics.
 //! 3. With the argument `quad_tree` that step on a quad tree over the variables, and nothing else.
 //!
-//! Everything by libtorch's passes and, on the CPU, by the walk, which take turns. On a GPU also: for how much of an E-step
+//! Everything by libtorch's passes and, on the CPU, by our own, which take turns. On a GPU also: for how much of an E-step
 //! the GPU is at work, and how long it waits for the next operation.
 //!
 //! Medians; nothing here is a test. Notes and history: `benches/NOTES.md`.
@@ -100,18 +100,21 @@ fn pixels(name: &str, tree: &Parents, states: usize, device: Device) {
     );
     let data = values(&[BATCH, 784], &mut rng).to_device(device);
     let gflop = flops(&circuit) * BATCH as f64 / 1e9;
-    let [passes, walk, m_step, plain] = measure(&mut circuit, &data);
+    let [zeros, passes, walk, m_passes, m_step, plain] = measure(&mut circuit, &data);
     println!(
-        "  products of the same shapes: {plain:.1} ms, {:.1} GFLOP/s; large products: {:.1} GFLOP/s; M-step: {m_step:.1} ms",
+        "  products of the same shapes: {plain:.1} ms, {:.1} GFLOP/s; large products: {:.1} GFLOP/s; zeros for statistics: {zeros:.1} ms",
         gflop / plain * 1e3,
         large(device)
     );
-    println!("  {:>8} {:>9} {:>9} {:>9} {:>11} {:>13}", "", "E-step", "GFLOP/s", "step", "examples/s", "step/products");
-    let ways = [("passes", passes), ("walk", walk)];
-    for (name, e_step) in ways.into_iter().take(if device.is_cuda() { 1 } else { 2 }) {
-        let step = e_step + m_step;
+    println!(
+        "  {:>8} {:>9} {:>9} {:>9} {:>9} {:>11} {:>13}",
+        "", "E-step", "GFLOP/s", "M-step", "step", "examples/s", "step/products"
+    );
+    let ways = [("passes", passes, m_passes), ("ours", walk, m_step)];
+    for (name, e_step, m_step) in ways.into_iter().take(if device.is_cuda() { 1 } else { 2 }) {
+        let step = zeros + e_step + m_step;
         println!(
-            "  {name:>8} {e_step:>9.1} {:>9.1} {step:>9.1} {:>11.0} {:>12.1}x",
+            "  {name:>8} {e_step:>9.1} {:>9.1} {m_step:>9.1} {step:>9.1} {:>11.0} {:>12.1}x",
             gflop / e_step * 1e3,
             BATCH as f64 / step * 1e3,
             step / plain
@@ -120,7 +123,7 @@ fn pixels(name: &str, tree: &Parents, states: usize, device: Device) {
     if device.is_cuda() {
         gaps(&circuit, &data, passes);
     } else {
-        println!("  passes/walk: E-step {:.2}, step {:.2}", passes / walk, (passes + m_step) / (walk + m_step));
+        println!("  passes/ours: E-step {:.2}, M-step {:.2}", passes / walk, m_passes / m_step);
     }
 }
 
@@ -141,9 +144,10 @@ fn gaps(circuit: &Circuit, data: &Tensor, e_step: f64) {
     }
 }
 
-/// Milliseconds, medians of rounds in which they take turns: E-step (likelihoods, flows, statistics) by libtorch's passes and
-/// by the walk, M-step, and the matrix products of a step by themselves.
-fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 4] {
+/// Milliseconds, medians of rounds in which they take turns: zeros to add statistics to; E-step (likelihoods, flows,
+/// statistics) by libtorch's passes and by the walk; M-step by libtorch's passes and in one; and the matrix products of a step
+/// by themselves.
+fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 6] {
     let device = data.device();
     let marginals = em::uniform_marginals(circuit.plan(), circuit);
     let mut learner = Learner::new(&EmConfig::default(), InputFamily::Categorical, 6e4, circuit, marginals);
@@ -157,14 +161,16 @@ fn measure(circuit: &mut Circuit, data: &Tensor) -> [f64; 4] {
             let messages = circuit.forward(&evidence, true).expect("evidence fits");
             black_box(circuit.flows(&messages, &weights, &mut passed));
         });
-        drop(passed);
-        let mut walked = Statistics::new(circuit);
+        let m_passes = seconds(device, || learner.step_by_passes(circuit, passed, 0.5));
+        let mut walked = None;
+        let zeros = seconds(device, || walked = Some(Statistics::new(circuit)));
+        let mut walked = walked.expect("made above");
         let walk = seconds(device, || {
             let evidence = Evidence::shared(data, None, circuit.plan()).expect("values in range");
             let _ = black_box(circuit.accumulate(&evidence, &weights, &mut walked).expect("evidence fits"));
         });
         let m_step = seconds(device, || learner.step(circuit, walked, 0.5));
-        rounds.push([passes, walk, m_step, seconds(device, || products.all())]);
+        rounds.push([zeros, passes, walk, m_passes, m_step, seconds(device, || products.all())]);
     }
     medians(&rounds[1..]).map(|seconds| 1e3 * seconds)
 }

@@ -40,7 +40,8 @@ pub struct Circuit {
     graph: RegionGraph,
     plan: Plan,
     parameters: Parameters,
-    /// Input tables with rows divided by their largest entry, and the logarithms of those.
+    /// Input tables with rows divided by their largest entry, and the logarithms of those; none where trees are walked, whose
+    /// other passes are few and divide the rows that they read.
     scaled: Vec<(Tensor, Tensor)>,
     /// The trees for the CPU, where they can be walked.
     walk: Option<Walk>,
@@ -80,6 +81,14 @@ impl Circuit {
     pub fn update<T>(&mut self, change: impl FnOnce(&mut Parameters, &Plan) -> T) -> T {
         let _guard = tch::no_grad_guard();
         let result = change(&mut self.parameters, &self.plan);
+        match &mut self.walk {
+            Some(walk) => walk.update(&self.parameters),
+            None => self.scale_inputs(),
+        }
+        result
+    }
+
+    fn scale_inputs(&mut self) {
         let empty = |inputs: &Tensor| (inputs.empty_like(), Tensor::new());
         if self.scaled.is_empty() {
             self.scaled = self.parameters.inputs.iter().map(empty).collect();
@@ -89,16 +98,6 @@ impl Circuit {
             let _ = inputs.div_out(scaled, &top);
             *logarithms = top.squeeze_dim(-1).log_();
         }
-        if let Some(walk) = &mut self.walk {
-            walk.update(&self.parameters);
-        }
-        result
-    }
-
-    /// Input tables `[rows, states]` with largest entry 1 in every row, and the logarithm of the divisors `[rows]`.
-    fn scaled_inputs(&self, pool: usize) -> (&Tensor, &Tensor) {
-        let (tables, scales) = &self.scaled[pool];
-        (tables, scales)
     }
 
     /// Device of the tables.

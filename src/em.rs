@@ -16,6 +16,7 @@ pub mod back_off;
 pub mod schedule;
 pub mod top_down;
 pub mod logistic;
+pub mod in_place;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -52,6 +53,9 @@ pub struct Learner {
     /// Which edges are cut, for tables that have such.
     cut: Vec<Option<Tensor>>,
 }
+
+/// How a learner takes a step.
+type Way = fn(&mut Learner, &mut Circuit, Statistics, f64);
 
 impl Learner {
     /// A learner for a data set of `examples` examples. `marginals` holds, for every input pool, the distribution
@@ -92,13 +96,56 @@ impl Learner {
 
     /// One EM step of size `eta` in (0, 1] from the statistics of a batch; none from an empty batch.
     pub fn step(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
+        let way = if self.goes_table_by_table(circuit) { Self::in_place } else { Self::by_passes };
+        self.step_by(way, circuit, statistics, eta);
+    }
+
+    /// The same by libtorch's passes on every device: what the one pass over the tables is measured against.
+    pub fn step_by_passes(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
+        self.step_by(Self::by_passes, circuit, statistics, eta);
+    }
+
+    fn step_by(&mut self, way: Way, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
         let _guard = tch::no_grad_guard();
-        let weight = statistics.weight;
-        if weight <= 0.0 {
+        if statistics.weight <= 0.0 {
             return;
         }
-        let mut counts = statistics.into_counts(circuit);
         self.steps += 1;
+        way(self, circuit, statistics, eta);
+        if let Some(logistics) = &mut self.logistics {
+            logistics.project(circuit);
+        }
+    }
+
+    /// Whether [`in_place`] can take the step.
+    fn goes_table_by_table(&self, circuit: &Circuit) -> bool {
+        let known = match self.rule {
+            Rule::Average => true,
+            Rule::Decayed => self.memory.is_some() && self.fresh.is_empty(),
+            Rule::Anemone { .. } => false,
+        };
+        known && circuit.kind() == Kind::Float && circuit.device() == Device::Cpu
+    }
+
+    fn in_place(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
+        let weight = statistics.weight;
+        let mut sums = statistics.into_sums(circuit);
+        let rates = match self.rule {
+            Rule::Average => [0.0, 1.0, eta],
+            _ => [1.0 - eta, eta * self.examples / weight, 1.0],
+        };
+        let [keep, add, mix] = rates.map(|rate| rate as f32);
+        let priors =
+            in_place::Priors { edges: self.pseudocount, inputs: &self.input_prior, back_off: self.back_off.as_ref() };
+        let memory = self.memory.as_mut();
+        circuit.update(|tables, plan| {
+            in_place::step(in_place::Rates { keep, add, mix }, &priors, plan, &mut sums, memory, tables);
+        });
+    }
+
+    fn by_passes(&mut self, circuit: &mut Circuit, statistics: Statistics, eta: f64) {
+        let weight = statistics.weight;
+        let mut counts = statistics.into_counts(circuit);
         match self.rule {
             Rule::Average => {
                 self.normalise(circuit, &mut counts, 1.0);
@@ -119,9 +166,6 @@ impl Learner {
                 self.normalise(circuit, &mut mixed, 1.0 / self.examples);
                 circuit.update(|old, _| *old = mixed);
             }
-        }
-        if let Some(logistics) = &mut self.logistics {
-            logistics.project(circuit);
         }
     }
 

@@ -72,7 +72,8 @@ impl Walk {
             return None;
         }
         let program = Program::new(graph, plan)?;
-        Some(Self { program, packed: Packed::default(), pools: plan.edge_pools.clone(), heads: graph.heads() })
+        let packed = Packed::new(&plan.edge_pools);
+        Some(Self { program, packed, pools: plan.edge_pools.clone(), heads: graph.heads() })
     }
 
     /// Take new tables.

@@ -79,13 +79,20 @@ impl Statistics {
         sum_number(&mut self.weight, sum)
     }
 
-    /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.
+    /// What was added up, in the circuit's precision: for edges still without the factor W, for inputs the flows of missing
+    /// values too.
     #[must_use]
-    pub fn into_counts(mut self, circuit: &Circuit) -> Parameters {
+    pub fn into_sums(mut self, circuit: &Circuit) -> Parameters {
         if self.totals.is_some() {
             self.settle();
         }
-        let mut counts = self.totals.map_or(self.sums, |totals| totals.to_kind(circuit.kind()));
+        self.totals.map_or(self.sums, |totals| totals.to_kind(circuit.kind()))
+    }
+
+    /// Expected counts of every edge and input value. The circuit's tables must be those the flows were computed with.
+    #[must_use]
+    pub fn into_counts(self, circuit: &Circuit) -> Parameters {
+        let mut counts = self.into_sums(circuit);
         for (sums, tables) in counts.edges.iter_mut().zip(&circuit.parameters().edges) {
             // Where a table holds a hard zero the sum may have overflowed.
             let _ = sums.masked_fill_(&tables.eq(0.0), 0.0).g_mul_(tables);

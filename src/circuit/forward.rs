@@ -76,8 +76,8 @@ impl Circuit {
         Ok(Messages { log_likelihood, blocks })
     }
 
-    /// Messages of a block's inputs `[R, B, K]` with largest entry 1, the logarithm of what they were divided by
-    /// `[R, B]`, and the rows read.
+    /// Messages of a block's inputs `[R, B, K]` with largest entry between 1 / K and 1, the logarithm of what they were divided
+    /// by `[R, B]`, and the rows read.
     fn input(&self, block: &Block, evidence: &Evidence) -> Result<(Tensor, Tensor, Option<Tensor>)> {
         let size = [block.regions.len() as i64, evidence.examples, block.states];
         let options = (self.kind(), self.device());
@@ -102,7 +102,11 @@ impl Circuit {
 
     fn look_up(&self, pool: usize, rows: Tensor, size: [i64; 3]) -> (Tensor, Tensor, Option<Tensor>) {
         let flat = rows.view(-1);
-        let (tables, scales) = self.scaled_inputs(pool);
+        let Some((tables, scales)) = self.scaled.get(pool) else {
+            let mut regions = self.parameters.inputs[pool].index_select(0, &flat).view(size);
+            let scale = rescale(&mut regions);
+            return (regions, scale, Some(rows));
+        };
         (tables.index_select(0, &flat).view(size), scales.index_select(0, &flat).view(&size[..2]), Some(rows))
     }
 }

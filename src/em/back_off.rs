@@ -63,6 +63,21 @@ impl BackOff {
         Self { config, within: within.collect() }
     }
 
+    /// a.
+    pub(super) fn pseudocount(&self) -> f64 {
+        self.config.pseudocount
+    }
+
+    /// Values in a run.
+    pub(super) fn run(&self) -> usize {
+        self.config.run
+    }
+
+    /// m(v) / m(run of v) `[rows, 1]` of a pool.
+    pub(super) fn within(&self, pool: usize) -> &Tensor {
+        &self.within[pool]
+    }
+
     /// `counts <- counts + a scale q` for a segment's part of a pool.
     pub(super) fn add(&self, pool: usize, segment: &Segment, counts: &Tensor, scale: f64) {
         let mut values = segment.values(counts);

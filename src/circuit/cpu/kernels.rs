@@ -22,12 +22,29 @@ pub fn padded(states: usize) -> usize {
     states.next_multiple_of(LANES)
 }
 
-/// A table `[inner, columns]` in panels: [`PANEL`] columns, or the last [`LANES`], row behind row.
-pub fn pack(inner: usize, columns: usize, value: impl Fn(usize, usize) -> f32, out: &mut Vec<f32>) {
-    for start in (0..padded(columns)).step_by(PANEL) {
+/// The panels of a table `[inner, columns]`: first column, and room for [`PANEL`] columns, or the last [`LANES`], row behind row.
+fn panels(inner: usize, columns: usize, mut out: &mut [f32]) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
+    (0..padded(columns)).step_by(PANEL).map(move |start| {
         let width = PANEL.min(padded(columns) - start);
-        for row in 0..inner {
-            out.extend((start..start + width).map(|c| if c < columns { value(row, c) } else { 0.0 }));
+        (start, width, out.split_off_mut(..inner * width).expect("room for the table"))
+    })
+}
+
+/// Write a table `[inner, columns]` in panels; `out` has room for `inner` padded rows, and zeros where they are padded.
+pub fn pack(table: &[f32], columns: usize, out: &mut [f32]) {
+    for (start, width, panel) in panels(table.len() / columns, columns, out) {
+        let end = columns.min(start + width);
+        for (row, out) in table.chunks_exact(columns).zip(panel.chunks_exact_mut(width)) {
+            out[..end - start].copy_from_slice(&row[start..end]);
+        }
+    }
+}
+
+/// The same for a table `[inner, columns]` that lies as `[columns, inner]`.
+pub fn pack_transposed(table: &[f32], inner: usize, out: &mut [f32]) {
+    for (start, width, panel) in panels(inner, table.len() / inner, out) {
+        for (c, column) in table[start * inner..].chunks_exact(inner).take(width).enumerate() {
+            panel.chunks_exact_mut(width).zip(column).for_each(|(out, x)| out[c] = *x);
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The tables of a circuit as the walk reads them.
 
-use super::kernels::pack;
+use tch::Device;
+
+use super::kernels::{pack, pack_transposed, padded};
 use super::memory::numbers;
 use crate::circuit::parameters::Parameters;
 use crate::circuit::plan::EdgePool;
+use crate::device;
 
 /// Copies of the edge tables in the order in which products read them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Packed {
     /// `[states, parent states]`, in panels: what S is made with.
     upward: Vec<f32>,
@@ -24,20 +27,36 @@ pub struct Tables<'a> {
 }
 
 impl Packed {
+    /// Room for tables of these shapes.
+    #[must_use]
+    pub fn new(pools: &[EdgePool]) -> Self {
+        let (mut starts, mut end) = (vec![[0, 0]], [0, 0]);
+        for pool in pools {
+            let (above, states) = (pool.parent_states as usize, pool.states as usize);
+            for _ in 0..pool.tables {
+                end = [end[0] + states * padded(above), end[1] + above * padded(states)];
+                starts.push(end);
+            }
+        }
+        Self { upward: vec![0.0; end[0]], downward: vec![0.0; end[1]], starts }
+    }
+
     /// Take the tables of a circuit.
     pub fn update(&mut self, parameters: &Parameters, pools: &[EdgePool]) {
-        self.upward.clear();
-        self.downward.clear();
-        self.starts.clear();
-        self.starts.push([0, 0]);
+        let (mut upward, mut downward) = (&mut self.upward[..], &mut self.downward[..]);
+        let mut work = Vec::with_capacity(self.starts.len());
         for (tables, pool) in parameters.edges.iter().zip(pools) {
             let (above, states) = (pool.parent_states as usize, pool.states as usize);
             for table in numbers::<f32>(tables).chunks_exact(above * states) {
-                pack(states, above, |k, j| table[j * states + k], &mut self.upward);
-                pack(above, states, |j, k| table[j * states + k], &mut self.downward);
-                self.starts.push([self.upward.len(), self.downward.len()]);
+                let up = upward.split_off_mut(..states * padded(above)).expect("room for the table");
+                let down = downward.split_off_mut(..above * padded(states)).expect("room for the table");
+                work.push((table, states, up, down));
             }
         }
+        device::spread(Device::Cpu, work, |(table, states, up, down)| {
+            pack_transposed(table, states, up);
+            pack(table, states, down);
+        });
     }
 }
 
