@@ -226,12 +226,12 @@ fn inputs_of(rates: Rates, prior: &InputPrior<'_>, table: Table<'_>, states: usi
     }
     let mut totals = vec![0.0; states];
     runs.chunks_exact(states).for_each(|run| add(&mut totals, run));
-    // The counts of a run become its pseudocounts.
-    let scales = totals.iter().map(|total| prior.pseudocount / total.max(f32::MIN_POSITIVE)).collect::<Vec<_>>();
+    // The counts of a run become its pseudocounts: none where a state has no counts.
+    let counted = totals.clone();
     for (run, within) in runs.chunks_exact_mut(states).zip(prior.within.chunks(prior.run)) {
         let within = sum(within);
-        for ((run, scale), total) in run.iter_mut().zip(&scales).zip(&mut totals) {
-            *run *= scale;
+        for ((run, counted), total) in run.iter_mut().zip(&counted).zip(&mut totals) {
+            *run = *run * prior.pseudocount / counted.max(f32::MIN_POSITIVE);
             *total += *run * within;
         }
     }
