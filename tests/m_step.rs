@@ -131,23 +131,45 @@ fn agree(found: &[f64], expected: &[f64]) -> bool {
     found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs().max(b.abs()) + 1e-30)
 }
 
+/// A few steps in one pass and by libtorch's passes in float64.
+fn steps_agree(training: &Training) {
+    let [mut single, mut double] = [Kind::Float, Kind::Double].map(|kind| training.circuit(kind));
+    double.update(|parameters, _| parameters.assign(single.parameters()));
+    let [mut quick, mut slow] = [&single, &double].map(|circuit| training.learner(circuit));
+    let mut rng = training.case.rng();
+    for &eta in &training.etas {
+        let mut statistics = training.statistics(&double, &mut rng);
+        let copy = copied(&mut statistics, &single);
+        quick.step(&mut single, copy, eta);
+        slow.step(&mut double, statistics, eta);
+        let (found, expected) = (flat(single.parameters()), flat(double.parameters()));
+        assert!(agree(&found, &expected), "{found:?} {expected:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_pass_agrees_with_many(training in training()) {
-        let [mut single, mut double] = [Kind::Float, Kind::Double].map(|kind| training.circuit(kind));
-        double.update(|parameters, _| parameters.assign(single.parameters()));
-        let [mut quick, mut slow] = [&single, &double].map(|circuit| training.learner(circuit));
-        let mut rng = training.case.rng();
-        for &eta in &training.etas {
-            let mut statistics = training.statistics(&double, &mut rng);
-            let copy = copied(&mut statistics, &single);
-            quick.step(&mut single, copy, eta);
-            slow.step(&mut double, statistics, eta);
-            let (found, expected) = (flat(single.parameters()), flat(double.parameters()));
-            prop_assert!(agree(&found, &expected), "{found:?} {expected:?}");
-        }
+        steps_agree(&training);
+    }
+}
+
+#[test]
+fn states_that_no_example_reached_back_off_to_nothing() {
+    // One example, of which a variable was not observed.
+    for seed in 0..20 {
+        steps_agree(&Training {
+            case: Case::new(seed, 1, 3, 1),
+            heads: 1,
+            decayed: false,
+            cut: 0.0,
+            idle: 0.0,
+            pseudocount: 0.01,
+            back_off: Some(BackOffConfig { pseudocount: 12.5, run: 2 }),
+            etas: vec![0.05; 3],
+        });
     }
 }
 
